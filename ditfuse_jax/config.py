@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen, self-checking settings of the networks, of sampling and of LoRA, and their JSON form."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+
+PATCH = 2  # latent cells per patch side
+VAE_FACTOR = 8  # pixels per latent cell side of the released VAE (three 2x down-samplings)
+POSITION_GRID = 192  # side of the sin-cos position table, in patches
+LINEARS = ("attn.qkv", "attn.out", "mlp.gate_up", "mlp.down")  # the linear layers of a block
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """A low-rank adapter: W + scale * A B (paper eq. 3), scale = alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
+
+    rank: int = 64
+    alpha: float = 64.0
+    rslora: bool = False
+    targets: tuple[str, ...] = LINEARS  # the paper: all linear layers of the blocks
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(f"LoRA rank {self.rank} is not positive; use 1 or more")
+        wrong = [name for name in self.targets if name not in LINEARS]
+        if wrong or not self.targets:
+            raise ValueError(f"LoRA targets {self.targets} must be a non-empty choice of {', '.join(LINEARS)}")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+    @classmethod
+    def official(cls, rank: int = 64) -> "LoraConfig":
+        """The set of the published training script: qkv and output projections, alpha = rank."""
+        return cls(rank=rank, alpha=float(rank), targets=("attn.qkv", "attn.out"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The OmniGen transformer: Phi-3 blocks over text, source patches, a time token and target patches."""
+
+    vocab_size: int
+    width: int  # D
+    mlp_width: int  # F
+    num_layers: int  # L
+    num_heads: int  # N
+    num_kv_heads: int
+    latent_channels: int = 4
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    max_length: int = 131072
+    original_length: int = 4096
+    short_factor: tuple[float, ...] = ()  # LongRoPE factors, one per rotated pair; empty: plain RoPE
+    long_factor: tuple[float, ...] = ()
+    position_table: bool = False  # True: a stored table that differs from the computed sin-cos one
+    dtype: str = "float32"  # of the matmuls; see design decision 6
+    remat: str = "none"  # none | block | attention (keep attention outputs, recompute the rest)
+    lora: LoraConfig | None = None  # live adapters inside the linear layers
+
+    def __post_init__(self):
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2 or self.width % 4:
+            raise ValueError(f"head width {self.head_dim} must be even and width {self.width} a multiple of 4")
+        for name in ("short_factor", "long_factor"):
+            factors = getattr(self, name)
+            if factors and len(factors) != self.head_dim // 2:
+                raise ValueError(f"{name} has {len(factors)} values, head width {self.head_dim} needs {self.head_dim // 2}")
+        if bool(self.short_factor) != bool(self.long_factor):
+            raise ValueError("short_factor and long_factor must be given together")
+        one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        one_of("remat", self.remat, ("none", "block", "attention"))
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def patch_dim(self) -> int:
+        return PATCH * PATCH * self.latent_channels
+
+    @classmethod
+    def tiny(cls, **changes) -> "TransformerConfig":
+        """The size that tests use; head width 16."""
+        small = {"vocab_size": 512, "width": 64, "mlp_width": 128, "num_layers": 3, "num_heads": 4, "num_kv_heads": 4}
+        return cls(**(small | changes))
+
+    @classmethod
+    def omnigen_v1(cls, **changes) -> "TransformerConfig":
+        """Shitao/OmniGen-v1. Its LongRoPE factors are data of the checkpoint and come from its config.json."""
+        released = {
+            "vocab_size": 32064,
+            "width": 3072,
+            "mlp_width": 8192,
+            "num_layers": 32,
+            "num_heads": 32,
+            "num_kv_heads": 32,
+            "dtype": "bfloat16",
+        }
+        return cls(**(released | changes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """A KL autoencoder in the layout of Stable Diffusion (diffusers AutoencoderKL)."""
+
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_groups: int = 32
+    scaling_factor: float = 0.13025
+    shift_factor: float = 0.0  # latents = (code - shift_factor) * scaling_factor
+
+    def __post_init__(self):
+        wrong = [c for c in self.block_out_channels if c % self.norm_groups]
+        if wrong or not self.block_out_channels:
+            raise ValueError(f"block_out_channels {self.block_out_channels} must be multiples of norm_groups {self.norm_groups}")
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell side."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    @classmethod
+    def tiny(cls, **changes) -> "VAEConfig":
+        small = {"block_out_channels": (16, 16, 32, 32), "layers_per_block": 1, "norm_groups": 8}
+        return cls(**(small | changes))
+
+    @classmethod
+    def sdxl(cls) -> "VAEConfig":
+        """stabilityai/sdxl-vae, which OmniGen-v1 ships."""
+        return cls()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """What a checkpoint folder proposes where the caller says nothing (design decision 13)."""
+
+    steps: int = 50
+    guidance: float = 2.0  # text scale of the official test script
+    image_guidance: float = 1.6
+    max_side: int = 1024  # pixels; larger pairs are fused at this size and brought back
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps {self.steps} is not positive; use 1 or more")
+        if self.max_side < 16:
+            raise ValueError(f"max_side {self.max_side} is under 16 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """`config.json` of a checkpoint folder."""
+
+    model: TransformerConfig
+    vae: VAEConfig
+    sampling: SamplingConfig = SamplingConfig()
+
+
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+
+
+def closest(name: str, names) -> str:
+    """` (did you mean ...?)` for an unknown name, or an empty string."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def to_dict(config) -> dict:
+    """A config as plain JSON values; `from_dict` is its inverse."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, values: dict, *, where: str = "config"):
+    """Builds a config dataclass from JSON values; raises ValueError naming each unknown or missing key."""
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}{closest(unknown[0], hints)}")
+    built = {key: _build(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    needed = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in built]
+    if needed:
+        raise ValueError(f"{where}: missing key {', '.join(needed)}")
+    return cls(**built)
+
+
+def _required(field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _build(hint, value, where: str):
+    """One JSON value as the annotated type: a nested config, a tuple, an optional, or a scalar."""
+    if isinstance(hint, types.UnionType):
+        options = [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
+        return None if value is None else _build(options[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: {value!r} is not a table of settings")
+        return from_dict(hint, value, where=where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where}: {value!r} is not a list")
+        return tuple(_build(typing.get_args(hint)[0], item, where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: {value!r} is not of type {hint.__name__}")
+    return value
