@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Phi-3 block stack: RMSNorm, fused qkv with grouped KV heads, LongRoPE, SwiGLU; stacked and scanned over layers."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from ditfuse_jax.config import TransformerConfig
+from ditfuse_jax.lora import block_linear
+
+MAX_SCORES = 2**27  # attention scores in memory at once; longer sequences take their queries in chunks
+
+
+class KV(NamedTuple):
+    """Rotated keys and values; with a leading layer axis where they are a prefix cache."""
+
+    k: jax.Array  # [B, S, M, K] with M KV heads
+    v: jax.Array  # [B, S, M, K]
+
+
+class Rope(NamedTuple):
+    cos: jax.Array  # float32 [B, T, K / 2]
+    sin: jax.Array  # float32 [B, T, K / 2]
+
+
+def rope_table(cfg: TransformerConfig) -> tuple[np.ndarray, float]:
+    """LongRoPE's inverse frequencies, float32 [2, K / 2] (short, long), and the factor on cos and sin.
+
+    Source: transformers 4.45.2 Phi3LongRoPEScaledRotaryEmbedding. Without factors: plain RoPE, twice.
+    """
+    exponent = np.arange(0, cfg.head_dim, 2, dtype=np.float32) / np.float32(cfg.head_dim)
+    base = np.float32(cfg.rope_theta) ** exponent
+    if not cfg.short_factor:
+        return np.stack([1 / base, 1 / base]).astype(np.float32), 1.0
+    factors = np.array([cfg.short_factor, cfg.long_factor], np.float32)
+    ratio = cfg.max_length / cfg.original_length
+    scale = 1.0 if ratio <= 1 else math.sqrt(1 + math.log(ratio) / math.log(cfg.original_length))
+    return (1 / (factors * base)).astype(np.float32), scale
+
+
+def rope(cfg: TransformerConfig, positions: jax.Array, rope_length: jax.Array) -> Rope:
+    """Angles of positions int32 [B, T]; rows whose rope_length int32 [B] exceeds the original length use the long table."""
+    table, scale = rope_table(cfg)
+    inverse = jnp.asarray(table)[(rope_length > cfg.original_length).astype(jnp.int32)]  # [B, K / 2]
+    angle = positions.astype(jnp.float32)[:, :, None] * inverse[:, None, :]
+    return Rope(jnp.cos(angle) * scale, jnp.sin(angle) * scale)
+
+
+def rotate(x: jax.Array, rope: Rope) -> jax.Array:
+    """Rotates the two halves of x float32 [B, T, N, K] against each other."""
+    cos, sin = rope.cos[:, :, None, :], rope.sin[:, :, None, :]
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, max_scores=MAX_SCORES) -> jax.Array:
+    """Masked attention of q [B, T, N, K] over k, v [B, S, M, K] with N a multiple of M; float32 [B, T, N, K].
+
+    mask bool [B, T, S]. Heads go before tokens first: on CPU that is 2.4 times faster than the [B, T, N, K] layout.
+    Queries are taken in chunks where all scores at once would be more than `max_scores` numbers.
+    """
+    batch, length, heads, width = q.shape
+    groups = heads // k.shape[2]
+    q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4)  # [B, M, N / M, T, K]
+    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, M, S, K]
+    chunk = max(1, max_scores // (batch * heads * k.shape[2]))
+    if length <= chunk:
+        y = _attend(q, k, v, mask)
+    else:
+        y = _attend_in_chunks(q, k, v, mask, chunk)
+    return y.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
+
+
+def _attend(q, k, v, mask):
+    """q [B, M, G, T, K], k and v [B, M, S, K], mask [B, T, S] -> float32 [B, M, G, T, K]."""
+    scores = jnp.einsum("bmgtk,bmsk->bmgts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1, keepdims=True)
+    y = jnp.einsum("bmgts,bmsk->bmgtk", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return y / total
+
+
+def _attend_in_chunks(q, k, v, mask, chunk):
+    """`_attend` over runs of `chunk` queries, one after the other."""
+    length = q.shape[3]
+    count = -(-length // chunk)
+    pad = count * chunk - length
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, pad), (0, 0)))
+    mask = jnp.pad(mask, ((0, 0), (0, pad), (0, 0)), constant_values=True)
+    q = jnp.moveaxis(q.reshape(*q.shape[:3], count, chunk, q.shape[-1]), 3, 0)
+    mask = jnp.moveaxis(mask.reshape(mask.shape[0], count, chunk, -1), 1, 0)
+    y = jax.lax.map(lambda part: _attend(part[0], k, v, part[1]), (q, mask))  # [chunks, B, M, G, chunk, K]
+    y = jnp.moveaxis(y, 0, 3)
+    return y.reshape(*y.shape[:3], count * chunk, y.shape[-1])[..., :length, :]
+
+
+class RMSNorm(nnx.Module):
+    def __init__(self, width: int, eps: float, *, param_dtype):
+        self.eps = eps
+        self.scale = nnx.Param(jnp.ones((width,), param_dtype))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt(variance + self.eps) * self.scale[...].astype(jnp.float32)
+
+
+class Attention(nnx.Module):
+    """Self-attention of new tokens over a cached prefix, if there is one, and themselves."""
+
+    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
+        self.num_heads, self.num_kv_heads, self.dtype = cfg.num_heads, cfg.num_kv_heads, cfg.dtype
+        self.head_dim = cfg.head_dim
+        out = (cfg.num_heads + 2 * cfg.num_kv_heads) * cfg.head_dim
+        self.qkv = block_linear(cfg, "attn.qkv", cfg.width, out, param_dtype=param_dtype, rngs=rngs)
+        self.out = block_linear(
+            cfg, "attn.out", cfg.width, cfg.width, init=_residual_init(cfg), param_dtype=param_dtype, rngs=rngs
+        )
+
+    def project(self, x: jax.Array, rope: Rope) -> tuple[jax.Array, KV]:
+        """Rotated queries [B, T, N, K] and the keys and values of x [B, T, D], in the compute dtype."""
+        qkv = self.qkv(x).reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
+        q, k, v = jnp.split(qkv, [self.num_heads, self.num_heads + self.num_kv_heads], axis=2)
+        q, k, v = (part.astype(self.dtype) for part in (rotate(q, rope), rotate(k, rope), v))
+        return q, KV(k, v)
+
+    def __call__(self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None) -> tuple[jax.Array, KV]:
+        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]. Returns [B, T, D] and the new KV."""
+        q, new = self.project(x, rope)
+        k, v = new if prefix is None else (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
+        y = checkpoint_name(attention(q, k, v, mask), "attention")
+        return self.out(y.reshape(x.shape)), new
+
+
+class MLP(nnx.Module):
+    """SwiGLU with gate and up in one product."""
+
+    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
+        self.gate_up = block_linear(
+            cfg, "mlp.gate_up", cfg.width, 2 * cfg.mlp_width, param_dtype=param_dtype, rngs=rngs
+        )
+        self.down = block_linear(
+            cfg, "mlp.down", cfg.mlp_width, cfg.width, init=_residual_init(cfg), param_dtype=param_dtype, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        return self.down(up * jax.nn.silu(gate))
+
+
+class Block(nnx.Module):
+    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
+        self.attn_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
+        self.attn = Attention(cfg, param_dtype=param_dtype, rngs=rngs)
+        self.mlp_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
+        self.mlp = MLP(cfg, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None) -> tuple[jax.Array, KV]:
+        y, new = self.attn(self.attn_norm(x), rope, mask, prefix)
+        x = x + y
+        return x + self.mlp(self.mlp_norm(x)), new
+
+
+def _residual_init(cfg: TransformerConfig):
+    """Smaller weights where a branch joins the residual stream, so that depth does not grow its variance."""
+    return nnx.initializers.variance_scaling(0.5 / cfg.num_layers, "fan_in", "truncated_normal")
+
+
+def stacked_blocks(cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs) -> Block:
+    """One Block whose variables have a leading layer axis [L, ...]."""
+
+    @nnx.split_rngs(splits=cfg.num_layers)
+    @nnx.vmap(in_axes=(0,), out_axes=0)
+    def build(rngs):
+        return Block(cfg, param_dtype=param_dtype, rngs=rngs)
+
+    return build(rngs)
+
+
+def run_blocks(
+    blocks: Block, cfg: TransformerConfig, x: jax.Array, rope: Rope, mask: jax.Array, *, prefix: KV | None, keep_kv: bool
+) -> tuple[jax.Array, KV | None]:
+    """Scans x float32 [B, T, D] through all layers.
+
+    Args:
+      prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
+      keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
+    """
+    graph, params = nnx.split(blocks)
+
+    def layer(x, inputs):
+        params, prefix = inputs
+        x, new = nnx.merge(graph, params)(x, rope, mask, prefix)
+        return x, new if keep_kv else None
+
+    return jax.lax.scan(rematerialised(layer, cfg.remat), x, (params, prefix))
+
+
+def rematerialised(layer, remat: str):
+    """`layer` with what its backward pass recomputes: nothing, all of it, or all but the attention outputs."""
+    if remat == "none":
+        return layer
+    policy = None if remat == "block" else jax.checkpoint_policies.save_only_these_names("attention")
+    return jax.checkpoint(layer, policy=policy, prevent_cse=False)
