@@ -28,7 +28,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = matmul(x, self.kernel[...], self.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(jnp.float32)
+        return y if self.bias is None else y + jnp.broadcast_to(self.bias[...].astype(jnp.float32), y.shape)
 
 
 class LoRALinear(Linear):

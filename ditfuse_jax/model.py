@@ -63,11 +63,11 @@ def centred_places(rows: int, columns: int) -> np.ndarray:
 def axis_table(width: int) -> np.ndarray:
     """float32 [192, D / 2]: sin | cos of one coordinate, which both halves of the position embedding share.
 
-    Source: OmniGen's get_2d_sincos_pos_embed with coordinates arange(192) / 3, computed in float64.
+    Source: OmniGen's get_2d_sincos_pos_embed: float32 coordinates arange(192) / 3, angles in float64; equal to the last bit.
     """
     quarter = width // 4
     frequency = 1.0 / 10000 ** (np.arange(quarter, dtype=np.float64) / quarter)
-    angle = (np.arange(POSITION_GRID, dtype=np.float64) / 3)[:, None] * frequency[None, :]
+    angle = (np.arange(POSITION_GRID, dtype=np.float32) / 3)[:, None] * frequency[None, :]
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
 
 

@@ -107,7 +107,8 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return x * jax.lax.rsqrt(variance + self.eps) * self.scale[...].astype(jnp.float32)
+        scale = jnp.broadcast_to(self.scale[...].astype(jnp.float32), x.shape)
+        return x * jax.lax.rsqrt(variance + self.eps) * scale
 
 
 class Attention(nnx.Module):

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SMALL = Path(__file__).parent / "golden"
+LARGE = Path(__file__).parents[2] / "shared" / "golden"
+DATA = Path(os.environ.get("DITFUSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def golden(name: str) -> Path:
+    """A reference file or folder: the small ones lie in tests/golden, the others in ../shared/golden; skips without."""
+    for folder in (SMALL, LARGE):
+        if (folder / name).exists():
+            return folder / name
+    pytest.skip(f"reference {name} is not here; it is looked for in tests/golden and ../shared/golden")
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """../shared/data or $DITFUSE_DATA; skips without."""
+    if not DATA.is_dir():
+        pytest.skip(f"no data at {DATA}; set DITFUSE_DATA")
+    return DATA
