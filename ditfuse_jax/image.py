@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files: read what a camera wrote, keep the geometry, write atomically; uint8 <-> float only here."""
+
+import json
+import os
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin
+
+MIN_SIDE = 16  # pixels: one patch of the released VAE
+MAX_PIXELS = 100_000_000
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+SAVE_OPTIONS = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "TIFF": {"compression": "tiff_lzw"},
+}
+DESCRIPTION = 0x010E  # EXIF tag ImageDescription: where formats without text chunks keep the metadata
+# what Pillow's decoders raise on damaged files
+BROKEN_FILE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+)
+
+
+class Geometry(NamedTuple):
+    """Sizes (height, width) on the way of an image through the model, all in pixels."""
+
+    native: tuple[int, int]  # of the first input, and of the result
+    fused: tuple[int, int]  # native, or scaled down to max_side
+    padded: tuple[int, int]  # fused, padded at the bottom and right to whole patches
+
+
+def geometry(height: int, width: int, *, max_side: int, multiple: int) -> Geometry:
+    """How an image of this size is fused: at its own size, or scaled down where a side exceeds max_side."""
+    scale = min(1.0, max_side / max(height, width))
+    fused = tuple(max(MIN_SIDE, round(side * scale)) for side in (height, width))
+    padded = tuple(-(-side // multiple) * multiple for side in fused)
+    return Geometry((height, width), fused, padded)
+
+
+def fit(image: np.ndarray, sizes: Geometry) -> np.ndarray:
+    """uint8 [H, W, 3] of the native -> of the padded size: Lanczos down if needed, then reflected borders."""
+    if sizes.fused != sizes.native:
+        image = np.asarray(Image.fromarray(image).resize(sizes.fused[::-1], Image.Resampling.LANCZOS))
+    bottom, right = (pad - side for pad, side in zip(sizes.padded, sizes.fused, strict=True))
+    return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
+def restore(pixels: np.ndarray, sizes: Geometry) -> np.ndarray:
+    """float32 [H, W, 3] in [-1, 1] of the padded size -> the native size: `fit` undone.
+
+    Works on floats, so that rounding happens once, in `to_image`.
+    """
+    pixels = pixels[: sizes.fused[0], : sizes.fused[1]]
+    if sizes.fused != sizes.native:
+        planes = [Image.fromarray(np.ascontiguousarray(pixels[..., c])) for c in range(pixels.shape[-1])]
+        planes = [np.asarray(plane.resize(sizes.native[::-1], Image.Resampling.LANCZOS)) for plane in planes]
+        pixels = np.stack(planes, axis=-1)
+    return np.clip(pixels, -1.0, 1.0)
+
+
+def to_pixels(image: np.ndarray) -> np.ndarray:
+    """uint8 [..., 3] -> float32 in [-1, 1], in the reference's order of operations, so bit for bit."""
+    return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+
+
+def to_image(pixels: np.ndarray) -> np.ndarray:
+    """float32 [..., 3] in [-1, 1] -> uint8, clipped and rounded (the reference truncates)."""
+    return np.rint(np.clip(pixels * 0.5 + 0.5, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def read(source) -> np.ndarray:
+    """An input of the library as uint8 [H, W, 3] RGB, turned upright by its EXIF tag.
+
+    Grey is repeated over the channels, 16-bit values are scaled to 8 bits (65535 -> 255, never
+    clipped or stretched), transparent pixels are laid over black.
+
+    Args:
+      source: a path, a PIL image, or an array: uint8 or uint16 [H, W], uint8 [H, W, 3] or [H, W, 4].
+    Raises ValueError that names file, rule and way out for whatever is no still image of usable size.
+    """
+    if isinstance(source, np.ndarray):
+        return _check_side(_rgb(_from_array(source), "the array"), "the array")
+    if isinstance(source, Image.Image):
+        return _check_side(_decode(source, "the PIL image"), "the PIL image")
+    return _check_side(_read_file(Path(source)), str(source))
+
+
+def _read_file(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; check the path")
+    with _open(file) as image:
+        return _decode(image, str(file))
+
+
+def _open(file: Path) -> Image.Image:
+    """The image with its header read, but no pixels decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
+            return Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(str(file), "far more than 100")) from error
+    except BROKEN_FILE as error:
+        raise ValueError(
+            f"{file}: not an image that can be read; give a PNG, JPEG, TIFF, WebP or BMP file"
+        ) from error
+
+
+def _decode(image: Image.Image, name: str) -> np.ndarray:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(_too_large(name, f"{image.width * image.height / 1e6:.0f}"))
+    # An MPO is a phone's JPEG with a thumbnail or second view behind it: its first picture is the photo.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise ValueError(
+            f"{name}: holds {image.n_frames} frames or pages; give one still image, save the wanted frame"
+        )
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except BROKEN_FILE as error:
+        raise ValueError(f"{name}: truncated or damaged ({error}); copy or export the file again") from error
+    return _rgb(image, name)
+
+
+def _too_large(name: str, megapixels: str) -> str:
+    return f"{name}: {megapixels} megapixels, more than {MAX_PIXELS // 10**6}; scale the image down first"
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    grey = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
+    colour = array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8
+    if not (grey or colour) or 0 in array.shape:
+        raise ValueError(
+            f"array {array.dtype}{list(array.shape)} is not an image: give uint8 [H, W, 3], or [H, W] for "
+            "grey; scale floats in [0, 1] by 255 and round first"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    """uint8 [H, W, 3] of an image in any of Pillow's modes."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = _scale_deep(np.asarray(image), image.mode, name)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _scale_deep(values: np.ndarray, mode: str, name: str) -> np.ndarray:
+    """One-channel 16-bit integers, or floats in [0, 1], as uint8."""
+    top = 1.0 if mode == "F" else 65535.0
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ValueError(
+            f"{name}: values {values.min()} .. {values.max()} lie outside 0 .. {top:g}; "
+            "save it as 8- or 16-bit PNG or TIFF"
+        )
+    return np.rint(values.astype(np.float64) * (255.0 / top)).astype(np.uint8)
+
+
+def _check_side(image: np.ndarray, name: str) -> np.ndarray:
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"{name}: {width} x {height} pixels, a side is under {MIN_SIDE}; give a larger image"
+        )
+    return image
+
+
+def check_same_size(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> None:
+    """Raises ValueError unless both images [H, W, 3] have one size: fused pixels must show the same point."""
+    if first.shape != second.shape:
+        sizes = " and ".join(
+            f"{name} {image.shape[1]} x {image.shape[0]}"
+            for name, image in zip(names, (first, second), strict=True)
+        )
+        raise ValueError(f"different sizes: {sizes}; register the pair, then crop or resize both to one size")
+
+
+def check_writable(file: Path) -> str:
+    """The format that a file name asks for; raises ValueError for a suffix that no images are written as."""
+    suffix = file.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(
+            f"{file}: cannot write {suffix or 'a name without suffix'}; use one of {' '.join(FORMATS)}"
+        )
+    return FORMATS[suffix]
+
+
+def write(file, image: np.ndarray, *, metadata: Mapping[str, str]) -> None:
+    """Writes uint8 [H, W, 3] under a temporary name, then renames: `file` is whole or not there.
+
+    The format follows the suffix. metadata becomes PNG text chunks, elsewhere JSON in ImageDescription.
+    """
+    file = Path(file)
+    kind = check_writable(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        Image.fromarray(image).save(
+            part, kind, **SAVE_OPTIONS.get(kind, {}), **_metadata_option(kind, metadata)
+        )
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _metadata_option(kind: str, metadata: Mapping[str, str]) -> dict:
+    if kind == "PNG":
+        text = PngImagePlugin.PngInfo()
+        for key, value in metadata.items():
+            text.add_text(key, value)  # values beyond Latin-1 become UTF-8 chunks
+        return {"pnginfo": text}
+    if kind == "BMP":
+        return {}  # the format has no place for text
+    exif = Image.Exif()
+    exif[DESCRIPTION] = json.dumps(dict(metadata))  # escaped, since EXIF strings are ASCII
+    return {"exif": exif}
