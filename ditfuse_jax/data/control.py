@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets of the control task: how much each subtask tag changes brightness or contrast (paper Fig. 2 and 11).
+
+The paper gives no strengths. Ours: brightness is a gamma curve, which never clips and moves dark pictures visibly;
+one step is half a stop of exponent, two steps a whole one. Contrast scales all channels about the mean luminance.
+"""
+
+import cv2
+import numpy as np
+
+from ditfuse_jax.data.pairs import luma
+
+GAMMA = {"light++": 0.5, "light+": 2**-0.5, "light-": 2**0.5, "light--": 2.0}  # out = in ** gamma, in [0, 1]
+CONTRAST = {"contrast+": 1.5, "contrast-": 0.6}  # out = mean + factor * (in - mean)
+CONTROLS = (*GAMMA, *CONTRAST)
+EDGE = 1 / 128  # softness of an object's edge: sigma of a Gaussian, in short sides of the image
+
+
+def adjust(image: np.ndarray, subtask: str, *, mean: float | None = None) -> np.ndarray:
+    """The whole image, uint8 [H, W, 3], changed as `subtask` says; `mean` luminance in [0, 255] defaults to its own."""
+    level = np.arange(256) / 255
+    if subtask in GAMMA:
+        curve = 255 * level ** GAMMA[subtask]
+    elif subtask in CONTRAST:
+        mean = float(luma(image).mean()) if mean is None else mean
+        curve = mean + CONTRAST[subtask] * (255 * level - mean)
+    else:
+        raise ValueError(f"control {subtask!r} is not one of {', '.join(CONTROLS)}")
+    return cv2.LUT(image, np.rint(curve).clip(0, 255).astype(np.uint8))
+
+
+def adjust_object(image: np.ndarray, subtask: str, mask: np.ndarray) -> np.ndarray:
+    """Only where bool mask [H, W] is true, with a soft edge; contrast turns about the mean luminance of the object."""
+    mean = float(luma(image)[mask].mean()) if mask.any() else 0.0
+    return blend(image, adjust(image, subtask, mean=mean), soften(mask))
+
+
+def soften(mask: np.ndarray) -> np.ndarray:
+    """Bool mask [H, W] -> weights float32 [H, W] in [0, 1], 0.5 on the edge."""
+    sigma = max(0.5, EDGE * min(mask.shape))
+    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
+
+
+def blend(image: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """image + weight * (other - image), uint8 [H, W, 3]; weight float32 [H, W]."""
+    mixed = image + weight[..., None] * (other.astype(np.float32) - image)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches by number, through Grain, with the same content for any number of workers and hosts.
+
+The whole position of a stream is the number of its next batch, so resuming is `make_loader(..., start_batch=k)`.
+Grain's own state is not used: it differs between zero and several workers.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from ditfuse_jax import prompt
+from ditfuse_jax.data import samples
+from ditfuse_jax.data.mixture import Mixture
+from ditfuse_jax.prompt import Prompt
+
+ENDLESS = 2**31 - 1  # batches; more than anybody trains
+BUFFER = 2  # batches that each worker holds ready
+
+
+class Batch(NamedTuple):
+    """What a training step needs; H, W and S are those of the batch's bucket."""
+
+    prompt: Prompt  # [B, S], slots [B, 2, 2]
+    sources: np.ndarray  # uint8 [B, 2, H, W, 3]; zeros where a slot is (0, 0)
+    target: np.ndarray  # uint8 [B, H, W, 3]
+    task: np.ndarray  # int32 [B], index into mixture.TASKS
+    index: np.ndarray  # int64 [B], place in the endless stream; see `samples.describe`
+
+
+class Row(NamedTuple):
+    """One sample on its way into a batch."""
+
+    prompt: Prompt  # B = 1, unpadded
+    sample: samples.Sample
+    index: int
+    length: int  # of the padded prefix row
+    warnings: tuple[str, ...]
+
+
+class Rows:
+    """Random access to this host's samples: batch after batch, in each its own block of rows."""
+
+    def __init__(self, mixture: Mixture, tokenizer, *, batch_size: int, host: int = 0, num_hosts: int = 1):
+        self.mixture, self.tokenizer = mixture, tokenizer
+        self.batch_size, self.rows, self.host = batch_size, batch_size // num_hosts, host
+
+    def __len__(self) -> int:
+        return ENDLESS * self.rows
+
+    def __getitem__(self, place: int) -> Row:
+        batch, row = divmod(place, self.rows)
+        position = batch * self.batch_size + self.host * self.rows + row
+        bucket, cfg = self.mixture.bucket(batch), self.mixture.config
+        made = samples.make(self.mixture, position, bucket)
+        row_tokens = samples.tokens(made.sample, bucket, cfg, self.tokenizer)
+        return Row(row_tokens, made.sample, position, samples.prefix_length(bucket, cfg), made.warnings)
+
+
+class Tokenizer:
+    """Text -> ids, as the wrapped transformers tokenizer does, but pickled in small and without importing transformers."""
+
+    def __init__(self, wrapped):
+        self.backend = wrapped.backend_tokenizer
+
+    def __call__(self, text: str):
+        return Ids(self.backend.encode(text).ids)
+
+
+class Ids(NamedTuple):
+    input_ids: list[int]
+
+
+class Loader(Iterator[Batch]):
+    """Endless batches from `start_batch` on. `position` is the number of the next one; `close` ends the workers."""
+
+    def __init__(self, rows: Rows, *, start_batch: int, workers: int):
+        self.position = start_batch
+        dataset = grain.MapDataset.source(rows)[start_batch * rows.rows :].batch(rows.rows, batch_fn=collate)
+        # A worker is a process of its own, so it needs no threads; without workers one thread reads ahead.
+        reading = grain.ReadOptions(
+            num_threads=0 if workers else 1, prefetch_buffer_size=0 if workers else BUFFER
+        )
+        stream = dataset.to_iter_dataset(reading)
+        if workers:
+            _parse_flags()
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
+            stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
+        self._batches = iter(stream)
+
+    def __next__(self) -> Batch:
+        batch, notes = next(self._batches)
+        self.position += 1
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        # Workers hand over shared memory that dies with its wrapper; JAX on a CPU would keep a bare pointer to it.
+        return Batch(Prompt(*map(np.array, batch.prompt)), *map(np.array, batch[1:]))
+
+    def close(self) -> None:
+        self._batches.close()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def make_loader(
+    mixture: Mixture,
+    tokenizer,
+    *,
+    batch_size: int,
+    start_batch: int = 0,
+    workers: int = 0,
+    host: int = 0,
+    num_hosts: int = 1,
+) -> Loader:
+    """An endless iterator of this host's part of every batch, starting at batch number `start_batch`.
+
+    Args:
+      mixture: of `mixture.resolve`.
+      tokenizer: of `prompt.load_tokenizer`.
+      batch_size: over all hosts; host h takes rows [h * b, (h + 1) * b) with b = batch_size / num_hosts.
+      workers: processes that make batches; 0 makes them in a thread of this one.
+
+    Raises ValueError when the hosts do not divide the batch.
+    """
+    if batch_size < 1 or batch_size % num_hosts:
+        raise ValueError(f"batch size {batch_size} is not a positive multiple of {num_hosts} hosts")
+    if not 0 <= host < num_hosts:
+        raise ValueError(f"host {host} is not in [0, {num_hosts})")
+    if start_batch < 0 or workers < 0:
+        raise ValueError(f"start_batch {start_batch} and workers {workers} must not be negative")
+    rows = Rows(mixture, Tokenizer(tokenizer), batch_size=batch_size, host=host, num_hosts=num_hosts)
+    return Loader(rows, start_batch=start_batch, workers=workers)
+
+
+def collate(rows: list[Row]) -> tuple[Batch, tuple[str, ...]]:
+    """Rows of one bucket to a batch, and the warnings that came up."""
+    batch = Batch(
+        prompt.collate([row.prompt for row in rows], length=rows[0].length),
+        np.stack([row.sample.sources for row in rows]),
+        np.stack([row.sample.target for row in rows]),
+        np.array([row.sample.task for row in rows], np.int32),
+        np.array([row.index for row in rows], np.int64),
+    )
+    return batch, tuple(note for row in rows for note in row.warnings)
+
+
+def _parse_flags() -> None:
+    """Grain's workers read absl flags, which a program without absl.app never parsed."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["ditfuse_jax"], known_only=True)
+
+
+def _start_worker(worker: int, num_workers: int) -> None:
+    cv2.setNumThreads(0)  # one process, one core

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sources and their fused target: targets of real pairs, and pairs simulated from a photo with a true target.
+
+Order, everywhere: source 1 is the visible / far / over-exposed image, source 2 the infrared / near / under-exposed one.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+TARGETS = ("rgb", "luma")
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+
+BLUR_RADIUS = (0.006, 0.02)  # of the defocus disc, in short sides: 1.5 to 5 px at 256
+DEPTH_SOFTNESS = (
+    0.03,
+    0.5,
+)  # width of the step between near and far, in standard deviations of the depth field
+EXPOSURE_VALUES = (1.0, 2.5)  # stops away from the photo, on either side
+CURVE_STRENGTH = (0.0, 0.6)  # of the S in the camera curve; 0: plain gamma
+CURVE_GAMMA = 2.2
+READ_NOISE = (0.0005, 0.003)  # of the under-exposed shot, in linear light of full scale
+SHOT_NOISE = (0.0, 0.0004)  # variance per linear light, of the under-exposed shot
+
+
+class Fused(NamedTuple):
+    """Two sources and what they should become, uint8 [H, W, 3] each."""
+
+    first: np.ndarray
+    second: np.ndarray
+    target: np.ndarray
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """BT.601 luminance, float32 [H, W] in [0, 255]."""
+    return image.astype(np.float32) @ LUMA
+
+
+def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.ndarray:
+    """`rgb`: the mean of both (the paper). `luma`: the mean of both luminances under the colour of the visible image.
+
+    Adding one number to R, G and B changes the luminance and keeps Cb and Cr of BT.601, so no conversion is needed.
+    """
+    if kind == "rgb":
+        mean = (visible.astype(np.uint16) + infrared + 1) >> 1
+        return mean.astype(np.uint8)
+    if kind != "luma":
+        raise ValueError(f"target {kind!r} is not one of {', '.join(TARGETS)}")
+    shift = (luma(infrared) - luma(visible)) / 2
+    return np.rint(visible + shift[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def defocus(rng: np.random.Generator, image: np.ndarray) -> Fused:
+    """Source 1 is sharp where the scene is far, source 2 where it is near; every pixel is sharp in one of them.
+
+    The blur of each grows with the distance from its sharp side up to its own disc radius.
+    """
+    near = depth(rng, image)
+    side = min(image.shape[:2])
+    radii = rng.uniform(*BLUR_RADIUS, size=2) * side
+    first = _blur_by(image, np.clip(2 * near - 1, 0, 1), radii[0])
+    second = _blur_by(image, np.clip(1 - 2 * near, 0, 1), radii[1])
+    return Fused(first, second, image)
+
+
+def depth(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """A plausible nearness map, float32 [H, W] in [0, 1], about as much near as far.
+
+    Smooth noise, a slope (the foreground is mostly below) and, since objects have outlines, the blurred picture itself.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    field = _standard(
+        cv2.resize(rng.standard_normal((5, 5), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    )
+    slope = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * rng.uniform(-0.3, 1.0)
+    outline = _standard(luma(cv2.GaussianBlur(image, (0, 0), side * rng.uniform(0.01, 0.04))))
+    field = _standard(field + slope + outline * rng.uniform(-0.8, 0.8))
+    step = rng.uniform(*DEPTH_SOFTNESS)
+    return 1 / (1 + np.exp(-(field - rng.uniform(-0.4, 0.4)) / step, dtype=np.float32))
+
+
+def _standard(field: np.ndarray) -> np.ndarray:
+    return ((field - field.mean()) / max(float(field.std()), 1e-6)).astype(np.float32)
+
+
+def _blur_by(image: np.ndarray, amount: np.ndarray, radius: float) -> np.ndarray:
+    """Disc blur whose radius is amount [H, W] * radius: between sharp, half and full, the nearer two are mixed."""
+    half, full = (cv2.filter2D(image, -1, disc(radius * share)).astype(np.float32) for share in (0.5, 1.0))
+    weight = amount[..., None]
+    low = image + np.clip(2 * weight, 0, 1) * (half - image)
+    mixed = low + np.clip(2 * weight - 1, 0, 1) * (full - low)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+
+
+def disc(radius: float) -> np.ndarray:
+    """The kernel of a defocused point, float32 [k, k], sum 1, edge smoothed over one pixel."""
+    reach = int(np.ceil(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
+    return kernel / kernel.sum()
+
+
+def expose(rng: np.random.Generator, image: np.ndarray) -> Fused:
+    """Source 1 over-exposed and clipped, source 2 under-exposed with noise in the shadows, through one camera curve."""
+    over, under = rng.uniform(*EXPOSURE_VALUES, size=2)
+    strength = float(rng.uniform(*CURVE_STRENGTH))
+    light = _linear(strength)  # of each of the 256 levels
+    first = cv2.LUT(image, _to_uint8(camera_curve(light * 2**over, strength)))
+    dark = cv2.LUT(image, (light * 2**-under).astype(np.float32))
+    sigma = np.sqrt(rng.uniform(*READ_NOISE) ** 2 + rng.uniform(*SHOT_NOISE) * dark, dtype=np.float32)
+    dark += sigma * rng.standard_normal(image.shape, np.float32)
+    root = np.sqrt(dark.clip(0, 1))
+    return Fused(first, _to_uint8(_curve_of_root(strength)[(root * _STEPS + 0.5).astype(np.int32)]), image)
+
+
+_STEPS = 4095  # of the table that stands for the curve, over the root of the light: over light it is too steep at 0
+
+
+def camera_curve(light: np.ndarray, strength: float) -> np.ndarray:
+    """Linear light -> signal, both in [0, 1]; clips. A gamma mixed with a smooth S of `strength`."""
+    y = np.clip(light, 0, 1) ** (1 / CURVE_GAMMA)
+    return (1 - strength) * y + strength * y * y * (3 - 2 * y)
+
+
+def _linear(strength: float) -> np.ndarray:
+    """The curve's inverse at the 256 levels, float64 [256]."""
+    return np.interp(np.arange(256) / 255, _curve_of_root(strength), np.linspace(0, 1, _STEPS + 1)) ** 2
+
+
+def _curve_of_root(strength: float) -> np.ndarray:
+    return camera_curve(np.linspace(0, 1, _STEPS + 1) ** 2, strength)
+
+
+def _to_uint8(signal: np.ndarray) -> np.ndarray:
+    return np.rint(255 * signal).clip(0, 255).astype(np.uint8)

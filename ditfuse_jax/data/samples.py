@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One draw -> one sample: read, cut, fuse, edit, word the prompt. Each step is a function, so that each can be timed."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax import prompt
+from ditfuse_jax.config import PATCH, VAE_FACTOR
+from ditfuse_jax.data import control, instructions, m3, pairs, pixels, segmentation, sources
+from ditfuse_jax.data.mixture import TASKS, Bucket, Mixture, MixtureConfig, SourceConfig
+
+NUM_SOURCES = 2
+MAX_ATTEMPTS = 8  # draws of one sample before a run of unreadable files becomes an error
+FUSION_SUBTASKS = {
+    "m3": None,
+    "ivif": "multi-modalities",
+    "focus": "multi-focus",
+    "exposure": "multi-exposure",
+}
+COMPOUND_CONTROL_SHARE = 0.7  # compound samples that change brightness or contrast before they segment
+MOST_CLASSES = 3  # that one segmentation instruction names
+
+
+class Wish(NamedTuple):
+    """What is asked, and the image that answers it, uint8 [H, W, 3]."""
+
+    text: str
+    target: np.ndarray
+    task: str | None = None  # of the tags; None: the prompt carries none
+    subtask: str | None = None
+
+
+class Sample(NamedTuple):
+    text: str  # whole prompt, without the chat wrapper
+    sources: np.ndarray  # uint8 [n, H, W, 3]; zeros where absent
+    target: np.ndarray  # uint8 [H, W, 3]
+    task: int  # index into TASKS
+    num_sources: int  # that the prompt names
+
+
+class Made(NamedTuple):
+    sample: Sample
+    warnings: tuple[str, ...]  # one per file that had to be replaced
+
+
+def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
+    """The sample at a place of the stream. A file that cannot be read is replaced by the next attempt's.
+
+    Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts itself.
+    """
+    broken: list[pixels.BadFile] = []
+    for attempt in range(MAX_ATTEMPTS):
+        draw = mixture.draw(position, attempt)
+        source, listing = mixture.config.sources[draw.source], mixture.listings[draw.source]
+        item = listing.items[draw.item]
+        try:
+            scene = read(mixture, draw.source, item, bucket)
+        except pixels.BadFile as error:
+            broken.append(error)
+            continue
+        scene = cut(draw.rng, scene, bucket, mixture.config)
+        sample = build(draw.rng, scene, source, listing.classes, mixture.config)
+        notes = (
+            f"sample {position}: {error}; replaced by {_name(item)} (attempt {attempt})" for error in broken
+        )
+        return Made(sample, tuple(notes))
+    raise pixels.BadFile(
+        f"sample {position}: {MAX_ATTEMPTS} files in a row cannot be read, the last: {broken[-1]}"
+    )
+
+
+def describe(mixture: Mixture, position: int) -> str:
+    """Source and file of a place in the stream, as long as the file can be read."""
+    draw = mixture.draw(position)
+    return (
+        f"{mixture.config.sources[draw.source].name}: {_name(mixture.listings[draw.source].items[draw.item])}"
+    )
+
+
+def _name(item: sources.Item) -> Path:
+    return item.images[0] if item.images else item.target
+
+
+def read(mixture: Mixture, source: int, item: sources.Item, bucket: Bucket) -> sources.Scene:
+    """Files to memory; large photos at the smallest JPEG size that still fills any window."""
+    enough = int(np.ceil(max(bucket.height, bucket.width) / mixture.config.smallest_window))
+    return sources.load(item, mixture.listings[source].classes, shortest=enough)
+
+
+def cut(rng: np.random.Generator, scene: sources.Scene, bucket: Bucket, cfg: MixtureConfig) -> sources.Scene:
+    """Sources, target and labels through one window. JSONL images of different sizes are each cut at their centre."""
+    shape = (bucket.height, bucket.width)
+    everything = [*scene.images, *(extra for extra in (scene.target, scene.labels) if extra is not None)]
+    sizes = [image.shape[:2] for image in everything]
+    if cfg.augment and len(set(sizes)) == 1:
+        # An instruction that came with its files may name a side.
+        flip = cfg.flip and scene.instruction is None
+        windows = [pixels.draw_window(rng, sizes[0], shape, smallest=cfg.smallest_window, flip=flip)] * len(
+            sizes
+        )
+    else:
+        windows = [pixels.centre_window(size, shape) for size in sizes]
+    done = [pixels.cut(image, window, shape) for image, window in zip(everything, windows, strict=True)]
+    images, rest = tuple(done[: len(scene.images)]), iter(done[len(scene.images) :])
+    target = next(rest) if scene.target is not None else None
+    labels = next(rest) if scene.labels is not None else None
+    return sources.Scene(images, target, labels, scene.instruction)
+
+
+def build(
+    rng, scene: sources.Scene, source: SourceConfig, classes: tuple[str, ...], cfg: MixtureConfig
+) -> Sample:
+    """A cut scene to a whole sample: pixels and prompt."""
+    if source.fuse == "given":
+        return _drop(rng, given(scene, source), cfg)
+    fused = fuse(rng, scene, source.fuse, cfg)
+    wish = EDITS[source.edit](rng, fused.target, scene.labels, classes, source, cfg)
+    tagged = rng.random() >= cfg.untagged_share and wish.task is not None
+    tags = {"task": wish.task, "subtask": wish.subtask} if tagged else {}
+    both = np.stack([fused.first, fused.second])
+    text = prompt.render(wish.text, **tags)
+    return _drop(rng, Sample(text, both, wish.target, TASKS.index(source.task), NUM_SOURCES), cfg)
+
+
+def given(scene: sources.Scene, source: SourceConfig) -> Sample:
+    """A row of JSONL: its instruction is the prompt, word for word."""
+    filled = np.zeros((NUM_SOURCES, *scene.target.shape), np.uint8)
+    for place, image in zip(filled, scene.images, strict=False):
+        place[:] = image
+    return Sample(scene.instruction, filled, scene.target, TASKS.index(source.task), len(scene.images))
+
+
+def fuse(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pairs.Fused:
+    """Two sources and their fusion: a given target where the files have one, else made from photo or pair."""
+    if kind == "m3":
+        return pairs.Fused(*m3.degrade(rng, scene.images[0], cfg.m3), scene.images[0])
+    if len(scene.images) == 1:
+        return (pairs.defocus if kind == "focus" else pairs.expose)(rng, scene.images[0])
+    first, second = scene.images
+    target = scene.target
+    return pairs.Fused(
+        first, second, pairs.mean_target(first, second, kind=cfg.ivif_target) if target is None else target
+    )
+
+
+def _plain(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+    subtask = FUSION_SUBTASKS[source.fuse]
+    return Wish(instructions.draw(rng, "fusion", subtask, cfg.phrasings), fused, "fusion", subtask)
+
+
+def _control(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+    """One of the six controls on the whole image or, where labels allow, on one named object."""
+    subtask = control.CONTROLS[rng.integers(len(control.CONTROLS))]
+    names = segmentation.present(labels, classes) if labels is not None else ()
+    if names and rng.random() < cfg.object_share:
+        name = names[rng.integers(len(names))]
+        mask = segmentation.class_mask(labels, classes, (name,))
+        target, named = control.adjust_object(fused, subtask, mask), (name,)
+    else:
+        target, named = control.adjust(fused, subtask), ()
+    return Wish(instructions.draw(rng, "control", subtask, cfg.phrasings, named), target, "control", subtask)
+
+
+def _seg(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+    names = _classes_to_name(rng, labels, classes, cfg)
+    target = segmentation.overlay(fused, segmentation.class_mask(labels, classes, names))
+    return Wish(instructions.draw(rng, "seg", None, cfg.phrasings, names), target, "seg")
+
+
+def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+    """Fuse, perhaps brighten, then segment. The paper has no tag for a sequence, so these prompts carry none."""
+    subtask = None
+    if rng.random() < COMPOUND_CONTROL_SHARE:
+        subtask = control.CONTROLS[rng.integers(len(control.CONTROLS))]
+        fused = control.adjust(fused, subtask)
+    names = _classes_to_name(rng, labels, classes, cfg)
+    target = segmentation.overlay(fused, segmentation.class_mask(labels, classes, names))
+    return Wish(instructions.draw(rng, "compound", subtask, cfg.phrasings, names), target)
+
+
+EDITS = {"none": _plain, "control": _control, "seg": _seg, "compound": _compound}
+
+
+def _classes_to_name(rng, labels, classes: tuple[str, ...], cfg: MixtureConfig) -> tuple[str, ...]:
+    """One class that is there, sometimes several, sometimes one that is not."""
+    there, missing = segmentation.present(labels, classes), segmentation.absent(labels, classes)
+    if missing and (not there or rng.random() < cfg.absent_share):
+        return (missing[rng.integers(len(missing))],)
+    if not there:  # nothing worth naming and nothing surely absent: name what there is most of, even if tiny
+        count = np.bincount(labels.ravel(), minlength=256)[: len(classes)].copy()
+        count[[i for i, name in enumerate(classes) if name == segmentation.UNNAMED]] = -1
+        return (classes[int(count.argmax())],)
+    several = len(there) > 1 and rng.random() < cfg.several_share
+    number = int(rng.integers(2, min(MOST_CLASSES, len(there)) + 1)) if several else 1
+    return tuple(there[i] for i in rng.choice(len(there), number, replace=False))
+
+
+def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:
+    """Classifier-free guidance: sometimes the whole condition goes, sometimes only the instruction."""
+    chance = rng.random()
+    if chance < cfg.condition_dropout:
+        return sample._replace(
+            text=prompt.DROPPED_PROMPT, sources=np.zeros_like(sample.sources), num_sources=0
+        )
+    if chance < cfg.condition_dropout + cfg.text_dropout and sample.num_sources == NUM_SOURCES:
+        return sample._replace(text=prompt.IMAGE_ONLY_PROMPT)
+    return sample
+
+
+def patch_count(bucket: Bucket) -> int:
+    """Prefix tokens of one source."""
+    side = VAE_FACTOR * PATCH
+    return (bucket.height // side) * (bucket.width // side)
+
+
+def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> prompt.Prompt:
+    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that is too long or names other images."""
+    patches = patch_count(bucket)
+    try:
+        row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)
+    except ValueError as error:
+        raise ValueError(f"prompt {sample.text!r}: {error}") from error
+    words = row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
+    if words > cfg.max_text_tokens:
+        raise ValueError(
+            f"prompt {sample.text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; raise it or shorten"
+        )
+    slots = np.zeros((1, NUM_SOURCES, 2), np.int32)
+    slots[:, : sample.num_sources] = row.slots
+    return row._replace(slots=slots)
+
+
+def prefix_length(bucket: Bucket, cfg: MixtureConfig) -> int:
+    """Static length of every prefix row of a bucket."""
+    longest = cfg.max_text_tokens + NUM_SOURCES * patch_count(bucket)
+    return -(-longest // cfg.length_multiple) * cfg.length_multiple
+
+
+def warn(notes) -> None:
+    for note in notes:
+        warnings.warn(note, stacklevel=3)

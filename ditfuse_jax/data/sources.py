@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where pictures come from: folders of photos, pairs and labelled images, exposure stacks, OmniGen's JSONL.
+
+`find` lists a source, `load` reads one item of it as a `Scene`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax.config import one_of
+from ditfuse_jax.data import pixels, registry, segmentation
+
+FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")
+# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is the far one is not known.
+SIDES = (("vis", "ir"), ("vi", "ir"), ("over", "under"), ("a", "b"), ("image1", "image2"))
+TARGET_FOLDER = "target"  # of a pair folder, optional
+
+
+class Item(NamedTuple):
+    """The files of one scene."""
+
+    images: tuple[Path, ...]  # one photo, or two sources
+    target: Path | None = None
+    labels: Path | None = None
+    instruction: str | None = None  # JSONL only
+
+
+class Scene(NamedTuple):
+    """One item in memory; arrays of one scene have one size, except those of JSONL."""
+
+    images: tuple[np.ndarray, ...]  # uint8 [H, W, 3]
+    target: np.ndarray | None = None
+    labels: np.ndarray | None = None  # uint8 [H, W]
+    instruction: str | None = None
+
+
+class Listing(NamedTuple):
+    """A source, found on disk."""
+
+    items: tuple[Item, ...]
+    classes: tuple[str, ...] = ()
+
+
+def data_root(folder: str | None = None) -> Path:
+    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError when it is not a folder."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    root = Path(folder or os.environ.get("DITFUSE_DATA") or beside)
+    if not root.is_dir():
+        raise ValueError(f"no data folder {root}; name one with --data or $DITFUSE_DATA")
+    return root
+
+
+def find(source_format: str, path: str, root: Path, names: str | None = None) -> Listing:
+    """Lists one source.
+
+    Args:
+      source_format: one of FORMATS.
+      path: below `root`; `*` stands for several folders. For "dataset" a name and split: "MSRS/train".
+      names: a file in each folder that lists stems, one a line; None takes all.
+
+    Raises ValueError naming the folder or file: nothing found, a side of a pair or a label missing.
+    """
+    one_of("source format", source_format, FORMATS)
+    if source_format == "jsonl":
+        items = jsonl(root / path)
+        classes: tuple[str, ...] = ()
+    elif source_format == "dataset":
+        items, classes = dataset(path, root)
+    else:
+        folders = sorted(f for f in root.glob(path) if f.is_dir())
+        items = [item for folder in folders for item in LISTERS[source_format](folder, names)]
+        classes = (
+            segmentation.read_classes(folders[0] / "classes.txt")
+            if folders and source_format == "labelled"
+            else ()
+        )
+    if not items:
+        raise ValueError(f"{root / path} holds no {source_format}; check the path and --data")
+    return Listing(tuple(items), classes)
+
+
+def photos(folder: Path, names: str | None) -> list[Item]:
+    files = _by_stem(folder)
+    return [Item((files[stem],)) for stem in _chosen(files, folder, names)]
+
+
+def pairs(folder: Path, names: str | None) -> list[Item]:
+    """A folder with one of SIDES below it, stems alike; `target` and `labels` beside them are used when there."""
+    sides = next(
+        (side for side in SIDES if (folder / side[0]).is_dir() and (folder / side[1]).is_dir()), None
+    )
+    if sides is None:
+        raise ValueError(f"{folder} has no two folders of {', '.join('/'.join(s) for s in SIDES)}")
+    first, second = (_by_stem(folder / side) for side in sides)
+    target = _by_stem(folder / TARGET_FOLDER) if (folder / TARGET_FOLDER).is_dir() else None
+    stems = _chosen(first, folder, names)
+    return [
+        Item(
+            (first[stem], _partner(second, stem, folder / sides[1])),
+            _partner(target, stem, folder / TARGET_FOLDER) if target is not None else None,
+        )
+        for stem in stems
+    ]
+
+
+def labelled(folder: Path, names: str | None) -> list[Item]:
+    """`images/` and `labels/` with equal stems, and classes.txt."""
+    images, labels = _by_stem(folder / "images"), _by_stem(folder / "labels")
+    stems = _chosen(images, folder, names)
+    return [Item((images[s],), labels=_partner(labels, s, folder / "labels")) for s in stems]
+
+
+LISTERS = {"photos": photos, "pairs": pairs, "labelled": labelled}
+
+
+def jsonl(file: Path) -> list[Item]:
+    """OmniGen's training format: per line `instruction`, `input_images` (up to two, or null), `output_image`.
+
+    Relative paths start at the folder of the file. Raises ValueError naming file and line.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; it should hold one JSON object per line")
+    rows = enumerate(file.read_text("utf-8").splitlines(), start=1)
+    return [_jsonl_item(line, f"{file}:{number}", file.parent) for number, line in rows if line.strip()]
+
+
+def _jsonl_item(line: str, where: str, folder: Path) -> Item:
+    try:
+        row = json.loads(line)
+        text, inputs, output = row["instruction"], row["input_images"] or [], row["output_image"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: needs instruction, input_images and output_image ({error})") from error
+    if len(inputs) > 2:
+        raise ValueError(f"{where}: {len(inputs)} input images; this stream takes up to two")
+    return Item(tuple(folder / name for name in inputs), folder / output, instruction=text)
+
+
+def dataset(path: str, root: Path) -> tuple[list[Item], tuple[str, ...]]:
+    """Items and classes of a published dataset, `NAME/SPLIT` (see registry)."""
+    name, _, split = path.partition("/")
+    known = registry.get(name)
+    found = known.pairs(root, split or "train")
+    return [Item((p.first, p.second), p.target, p.labels) for p in found], known.classes
+
+
+def load(item: Item, classes: tuple[str, ...] = (), *, shortest: int | None = None) -> Scene:
+    """Reads an item. `shortest` (see `pixels.read`) applies to lone photos.
+
+    Raises BadFile for a file that cannot be read; ValueError naming the files for sides or labels of unequal size and
+    for an unknown class.
+    """
+    alone = len(item.images) == 1 and item.target is None and item.labels is None
+    images = tuple(pixels.read(file, shortest=shortest if alone else None) for file in item.images)
+    target = pixels.read(item.target) if item.target else None
+    labels = pixels.read_labels(item.labels) if item.labels else None
+    if item.instruction is None:
+        check_sizes(item, [image.shape[:2] for image in images] + ([target.shape[:2]] if item.target else []))
+    if labels is not None:
+        segmentation.check_labels(labels, images[0].shape[:2], len(classes), item.labels)
+    return Scene(images, target, labels, item.instruction)
+
+
+def check_sizes(item: Item, sizes: list[tuple[int, int]]) -> None:
+    """Raises ValueError naming the first file whose (height, width) differs from the first one's."""
+    files = [*item.images, item.target]
+    for file, size in zip(files[1:], sizes[1:], strict=False):
+        if size != sizes[0]:
+            raise ValueError(
+                f"{file} is {size[1]}x{size[0]}, {files[0]} is {sizes[0][1]}x{sizes[0][0]}; make the sides equal"
+            )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in pixels.SUFFIXES}
+
+
+def _chosen(files: dict[str, Path], folder: Path, names: str | None) -> list[str]:
+    """The listed stems, or all. A listed stem without a file is an error."""
+    if names is None:
+        return list(files)
+    if not (folder / names).is_file():
+        raise ValueError(f"{folder / names} is missing; it should list stems, one a line")
+    stems = (folder / names).read_text("utf-8").split()
+    missing = [stem for stem in stems if stem not in files]
+    if missing:
+        raise ValueError(f"{folder / names} lists {missing[0]}, which {folder} does not hold")
+    return stems
+
+
+def _partner(files: dict[str, Path], stem: str, folder: Path) -> Path:
+    if stem not in files:
+        raise ValueError(f"{folder} has no file for {stem}; both sides of a pair share the stem")
+    return files[stem]
