@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says while it runs: a progress line, one JSON line per logged step, TensorBoard events."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ditfuse_jax.data.mixture import TASKS
+
+
+def record(step: int, metrics, *, rows_per_second: float, flops: float) -> dict:
+    """One logged step as plain values. metrics: host `Metrics`; flops: model FLOP/s."""
+    tasks = zip(TASKS, metrics.task_loss, metrics.task_rows, strict=True)
+    return {
+        "step": step,
+        "loss": float(metrics.loss),
+        "task_loss": {name: float(loss) for name, loss, rows in tasks if rows},
+        "learning_rate": float(metrics.learning_rate),
+        "grad_norm": float(metrics.grad_norm),
+        "samples_per_second": round(rows_per_second, 3),
+        "model_flops_per_second": round(flops),
+        "memory_bytes": memory(),
+    }
+
+
+def memory() -> int:
+    """Bytes in use on the first device; of this process where the device does not say."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return stats["bytes_in_use"]
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0
+
+
+class Log:
+    """log.jsonl and TensorBoard events in the workdir; a console line. Only the first process writes."""
+
+    def __init__(self, workdir: Path, *, last_step: int):
+        self.writes = jax.process_index() == 0
+        self.path = workdir / "log.jsonl"
+        self.board = None
+        if self.writes:
+            keep_until(self.path, last_step)
+            from tensorboardX import SummaryWriter  # 0.5 s that other processes need not spend
+
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)
+
+    def write(self, values: dict) -> None:
+        """Appends one line, flushed, and the same numbers to TensorBoard."""
+        if not self.writes:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+        numbers = {
+            name: value for name, value in values.items() if isinstance(value, int | float) and name != "step"
+        }
+        numbers |= {f"task_loss/{name}": value for name, value in values.get("task_loss", {}).items()}
+        for name, value in numbers.items():
+            self.board.add_scalar(name, value, values["step"])
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """uint8 [H, W, 3] to TensorBoard."""
+        if self.writes:
+            self.board.add_image(name, image, step, dataformats="HWC")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self.writes:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drops the lines after `step` (and a torn last one): those steps run again. Atomic."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except json.JSONDecodeError:
+            break  # torn by a kill; nothing stands behind it
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)
+
+
+class Clock:
+    """Rows per second since the last reading."""
+
+    def __init__(self):
+        self.start, self.rows = time.perf_counter(), 0
+
+    def add(self, rows: int) -> None:
+        self.rows += rows
+
+    def read(self) -> float:
+        now = time.perf_counter()
+        speed = self.rows / max(now - self.start, 1e-9)
+        self.start, self.rows = now, 0
+        return speed
+
+
+def progress(values: dict, *, steps: int, batch_size: int, peak: float) -> str:
+    """`step 120/4000  loss 0.3121  24.1 samples/s  1 h 12 min left  85 GFLOP/s  MFU 41 %`."""
+    speed, flops = values["samples_per_second"], values["model_flops_per_second"]
+    left = duration((steps - values["step"]) * batch_size / speed) if speed else "?"
+    rate = f"{flops / 1e12:.1f} TFLOP/s" if flops > 1e12 else f"{flops / 1e9:.1f} GFLOP/s"
+    shown = f"step {values['step']}/{steps}  loss {values['loss']:.4f}  {speed:.1f} samples/s  {left} left  {rate}"
+    return shown + (f"  MFU {100 * flops / peak:.0f} %" if peak else "")
+
+
+def duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{round(seconds)} s"
+
+
+def warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run from its settings: checks all that can be wrong first, then weights, data and the loop."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+
+from ditfuse_jax import weights
+from ditfuse_jax.checkpoint import check_writable
+from ditfuse_jax.data import mixture
+from ditfuse_jax.log import warn
+from ditfuse_jax.prompt import load_tokenizer
+from ditfuse_jax.sharding import check_batch, make_mesh, parse_mesh, shardings
+from ditfuse_jax.train_config import TrainConfig
+from ditfuse_jax.trainer import Data, train
+from ditfuse_jax.training import Frozen, Params, random_params
+
+DEMO = Path(__file__).parent / "demo"
+
+
+class Place(NamedTuple):
+    """Where a run computes and writes."""
+
+    workdir: Path
+    data: Path
+    mesh: str  # as on the command line
+
+
+def run(config: TrainConfig, place: Place) -> int:
+    """Trains; returns the steps done. Raises ValueError for settings that do not fit, before anything long starts."""
+    sizes = parse_mesh(place.mesh)
+    check_writable(place.workdir)
+    tokenizer = load_tokenizer(tokenizer_folder(config))
+    config = with_folders(config)
+    check_vocabulary(config, tokenizer)
+    data = find_data(config, place.data, tokenizer)
+    mesh = make_mesh(sizes)
+    check_batch(config.batch_size, config.optim.accumulation, mesh)
+    params, frozen = starting_weights(config, mesh)
+    return train(config, params, frozen, data, mesh=mesh, workdir=place.workdir)
+
+
+def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
+    """The training stream and, where validation is asked for, the held-out one."""
+    if not root.is_dir():
+        raise ValueError(f"no data folder {root}; name it with --data or $DITFUSE_DATA")
+    held_out = mixture.resolve(config.mixture.validation(), root) if config.validate_every else None
+    return Data(mixture.resolve(config.mixture, root), held_out, tokenizer)
+
+
+def data_root(named: Path | None, project: Path) -> Path:
+    """--data, else $DITFUSE_DATA, else ../shared/data beside the project."""
+    return named or Path(os.environ.get("DITFUSE_DATA", project.parent / "shared" / "data"))
+
+
+def tokenizer_folder(config: TrainConfig) -> Path:
+    return Path(config.tokenizer or config.init or DEMO)
+
+
+def check_vocabulary(config: TrainConfig, tokenizer) -> None:
+    if config.stage == "model" and len(tokenizer) > config.model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} ids, model.vocab_size is {config.model.vocab_size}; "
+            "use the tokenizer of the model, or a larger model.vocab_size"
+        )
+
+
+def with_folders(config: TrainConfig) -> TrainConfig:
+    """The networks' shapes of the folders that the weights come from; the run keeps its dtype, remat and adapter."""
+    model, vae = config.model, config.vae
+    if config.init:
+        found = weights.read_config(Path(config.init))
+        own = {"dtype": model.dtype, "remat": model.remat, "lora": model.lora}
+        model, vae = dataclasses.replace(found.model, **own), found.vae
+    if config.init_vae:
+        vae = weights.read_config(Path(config.init_vae)).vae
+    return dataclasses.replace(config, model=model, vae=vae)
+
+
+def starting_weights(config: TrainConfig, mesh: Mesh) -> tuple[Params, Frozen]:
+    """Random parameters, replaced by those of config.init and config.init_vae where these are set."""
+    params, frozen = random_params(config, mesh)
+    if config.init:
+        name = "vae.safetensors" if config.stage == "vae" else "model.safetensors"
+        base = Path(config.init) / name
+        adapter = config.stage == "model" and config.model.lora is not None
+        params = params if adapter else loaded(base, params, mesh)
+        frozen = frozen._replace(model=loaded(base, frozen.model, mesh)) if frozen.model else frozen
+    vae_folder = config.init_vae or config.init
+    if config.stage == "model" and vae_folder:
+        frozen = frozen._replace(vae=loaded(Path(vae_folder) / "vae.safetensors", frozen.vae, mesh))
+    elif config.stage == "model":
+        warn("no init_vae: the autoencoder is random, which is good for a test only")
+    return params, frozen
+
+
+def loaded(file: Path, params: Params, mesh: Mesh) -> Params:
+    """The tensors of a checkpoint file in the places and dtypes of `params`."""
+    return weights.load_params(file, params, shardings(params, mesh))
+
+
+def devices_needed(mesh: str) -> int:
+    return math.prod(parse_mesh(mesh).values())

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run, their dotted overrides, and the differences that forbid resuming."""
+
+import ast
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditfuse_jax.config import TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
+from ditfuse_jax.data.mixture import MixtureConfig
+
+POSITIVE = (
+    "steps",
+    "batch_size",
+    "log_every",
+    "save_every",
+    "keep",
+    "validation_batches",
+    "picture_rows",
+    "picture_steps",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with clipping, a warm-up and a schedule; all counted in optimizer steps."""
+
+    learning_rate: float = 1e-4  # official train.py default
+    schedule: str = "constant"  # constant | cosine (to zero at the last step)
+    warmup_steps: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0  # official train.py: AdamW without decay
+    clip_norm: float = 1.0  # official train.py; 0: no clipping
+    accumulation: int = 1  # micro-batches per step
+    ema_decay: float = 0.0  # 0: no moving average
+
+    def __post_init__(self):
+        one_of("optim.schedule", self.schedule, ("constant", "cosine"))
+        if self.learning_rate <= 0:
+            raise ValueError(f"optim.learning_rate {self.learning_rate} is not positive")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"optim.ema_decay {self.ema_decay} is not in [0, 1)")
+        if self.accumulation < 1:
+            raise ValueError(f"optim.accumulation {self.accumulation} is not positive; use 1 for none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETraining:
+    """Loss of the autoencoder stage: (1 - mse) L1 + mse MSE + kl KL, over the images of the batch."""
+
+    mse: float = 0.5
+    kl: float = 1e-6
+    edges: float = 0.5  # weight of the L1 between neighbouring-pixel differences
+    sources: float = 0.25  # share of images that are (degraded) sources instead of targets
+
+    def __post_init__(self):
+        if not 0 <= self.mse <= 1 or not 0 <= self.sources <= 1 or self.kl < 0 or self.edges < 0:
+            raise ValueError(f"{self}: mse and sources are shares, kl and edges not negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run. Stage vae trains the autoencoder; model the transformer: its adapter if model.lora is set, else all."""
+
+    name: str
+    model: TransformerConfig
+    vae: VAEConfig
+    mixture: MixtureConfig  # the batch of step n is a function of (mixture, batch_size, n)
+    steps: int
+    batch_size: int  # rows of one optimizer step over all devices, accumulation included
+    stage: str = "model"  # vae | model
+    init: str = ""  # checkpoint folder of the starting weights; "": random
+    init_vae: str = ""  # checkpoint folder of the frozen VAE; "": the one of init, else random
+    tokenizer: str = ""  # tokenizer folder; "": the one of init, else the shipped demo's
+    frozen_dtype: str = "float32"  # of parameters that are not trained
+    seed: int = 0  # of initial weights, times and noise
+    optim: OptimConfig = OptimConfig()
+    vae_training: VAETraining = VAETraining()
+    workers: int = 0  # data processes; 0: threads of this one
+    log_every: int = 10
+    save_every: int = 500
+    keep: int = 2  # newest checkpoints; the best by validation is kept besides
+    validate_every: int = 0  # 0: never
+    validation_batches: int = 2
+    picture_rows: int = 4
+    picture_steps: int = 8  # Euler steps of the picture grid
+
+    def __post_init__(self):
+        one_of("stage", self.stage, ("vae", "model"))
+        one_of("frozen_dtype", self.frozen_dtype, ("float32", "bfloat16"))
+        for name in POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
+        if self.batch_size % self.optim.accumulation:
+            parts = self.optim.accumulation
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of optim.accumulation {parts}")
+        if self.model.latent_channels != self.vae.latent_channels:
+            raise ValueError(
+                f"model.latent_channels {self.model.latent_channels} and vae.latent_channels "
+                f"{self.vae.latent_channels} differ; set both"
+            )
+
+
+# May change between stopping and resuming: they decide what is shown and kept, not what is learned.
+FREE = (*POSITIVE[2:], "workers", "validate_every", "init", "init_vae", "tokenizer")
+
+
+def load(path: Path) -> TrainConfig:
+    """The `config` of a run file; ValueError when the file or the name is missing."""
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise ValueError(f"no config file {path}{closest(path.stem, known)}; the runs are configs/*.py")
+    spec = importlib.util.spec_from_file_location(f"run_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "config", None), TrainConfig):
+        raise ValueError(f"{path} does not assign `config = TrainConfig(...)`")
+    return module.config
+
+
+def override(config: TrainConfig, assignments: list[str]) -> TrainConfig:
+    """Applies `--set` assignments such as "optim.learning_rate=1e-4"; ValueError names what does not fit."""
+    values = from_json(to_dict(config))
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign:
+            raise ValueError(f"--set {assignment}: write KEY=VALUE, for example optim.learning_rate=1e-4")
+        *parents, last = _known(values, key).split(".")
+        table = values
+        for parent in parents:
+            table = table[int(parent) if isinstance(table, list) else parent]
+        table[last] = _value(text)
+    return from_dict(TrainConfig, values, where="--set")
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Nested settings as {dotted name: value}."""
+    result = {}
+    for name, value in values.items():
+        if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            value = dict(enumerate(value))  # mixture.sources.0.weight
+        result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return result
+
+
+def differences(saved: dict, config: TrainConfig) -> list[str]:
+    """What in `config` would make the saved run another run, one line per setting."""
+    old, new = flat(saved), flat(from_json(to_dict(config)))
+    names = [name for name in sorted(old.keys() | new.keys()) if name not in FREE]
+    return [
+        f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
+        for name in names
+        if old.get(name, "not set") != new.get(name, "not set")
+    ]
+
+
+def from_json(values):
+    """Tuples as lists, as JSON gives them back."""
+    if isinstance(values, dict):
+        return {name: from_json(value) for name, value in values.items()}
+    return [from_json(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _known(values: dict, key: str) -> str:
+    """`key` if it names one value."""
+    names = flat(values)
+    if key not in names:
+        raise ValueError(f"--set {key}: no such setting{closest(key, names)}")
+    return key
+
+
+def _value(text: str):
+    """A Python literal, true/false/none in any case, or the text itself."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
