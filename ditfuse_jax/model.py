@@ -36,15 +36,21 @@ class Buffer(nnx.Variable):
 
 def patchify(latents: jax.Array) -> Patches:
     """Cuts latents [B, h, w, C] with even h and w into h / 2 * w / 2 patches, placed in the centre of the position table."""
-    batch, height, width, channels = latents.shape
+    batch, height, width, _ = latents.shape
     rows, columns = height // PATCH, width // PATCH
     if height % PATCH or width % PATCH or max(rows, columns) > POSITION_GRID:
         raise ValueError(
             f"latents {height} x {width} must have even sides of at most {PATCH * POSITION_GRID}; pad or resize the image"
         )
-    cut = latents.reshape(batch, rows, PATCH, columns, PATCH, channels).transpose(0, 1, 3, 2, 4, 5)
     place = jnp.broadcast_to(jnp.asarray(centred_places(rows, columns)), (batch, rows * columns, 2))
-    return Patches(cut.reshape(batch, rows * columns, -1), place)
+    return Patches(cut(latents), place)
+
+
+def cut(latents):
+    """Patch vectors of latents [B, h, w, C] (of JAX or NumPy) with even sides: [B, h / 2 * w / 2, 4 C]."""
+    batch, height, width, channels = latents.shape
+    grid = latents.reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, channels)
+    return grid.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, PATCH * PATCH * channels)
 
 
 def unpatchify(values: jax.Array, height: int, width: int) -> jax.Array:
