@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training stream: M3 and its sister tasks, made on the fly, the same for any number of workers and hosts."""
+"""The training stream: M3 and its sister tasks, made on the fly, the same for any number of workers and
+hosts."""

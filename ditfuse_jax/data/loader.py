@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches by number, through Grain, with the same content for any number of workers and hosts.
 
-The whole position of a stream is the number of its next batch, so resuming is `make_loader(..., start_batch=k)`.
+The whole position of a stream is the number of its next batch, so resuming is `make_loader(...,
+start_batch=k)`.
 Grain's own state is not used: it differs between zero and several workers.
 """
 
@@ -63,7 +64,8 @@ class Rows:
 
 
 class Tokenizer:
-    """Text -> ids, as the wrapped transformers tokenizer does, but pickled in small and without importing transformers."""
+    """Text -> ids, as the wrapped transformers tokenizer does, but pickled in small and without importing
+    transformers."""
 
     def __init__(self, wrapped):
         self.backend = wrapped.backend_tokenizer
@@ -77,7 +79,8 @@ class Ids(NamedTuple):
 
 
 class Loader(Iterator[Batch]):
-    """Endless batches from `start_batch` on. `position` is the number of the next one; `close` ends the workers."""
+    """Endless batches from `start_batch` on. `position` is the number of the next one; `close` ends the
+    workers."""
 
     def __init__(self, rows: Rows, *, start_batch: int, workers: int):
         self.position = start_batch
@@ -98,7 +101,8 @@ class Loader(Iterator[Batch]):
         self.position += 1
         for note in notes:
             warnings.warn(note, stacklevel=2)
-        # Workers hand over shared memory that dies with its wrapper; JAX on a CPU would keep a bare pointer to it.
+        # Workers hand over shared memory that dies with its wrapper; JAX on a CPU would keep a bare pointer
+        # to it.
         return Batch(Prompt(*map(np.array, batch.prompt)), *map(np.array, batch[1:]))
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""M3, multi-degrade-mask-image-modelling (paper III-B2): one photo becomes two copies, damaged block by block.
+"""M3, multi-degrade-mask-image-modelling (paper III-B2): one photo becomes two copies, damaged block by
+block.
 
 A quarter of the blocks is damaged in both copies, each other block in exactly one. The target is the photo.
 Operations and strengths are those of the official script (make_M3_data.py), on one random generator.
@@ -24,7 +25,8 @@ SALT_AND_PEPPER = (0.01, 0.03)  # share of pixels
 
 @dataclass(frozen=True, kw_only=True)
 class M3Config:
-    """What is damaged and how. The defaults are the paper's; the official script adds salt-and-pepper to noise."""
+    """What is damaged and how. The defaults are the paper's; the official script adds salt-and-pepper to
+    noise."""
 
     blocks: tuple[int, ...] = (32, 64, 128)  # pixels; one size per sample
     operations: tuple[str, ...] = OPERATIONS
@@ -138,7 +140,8 @@ class Irregular(NamedTuple):
 
 
 def irregular(rng: np.random.Generator, image: np.ndarray) -> Irregular:
-    """Regions missing in one source, in the other, and in both, filled with uniform noise (the paper names no fill).
+    """Regions missing in one source, in the other, and in both, filled with uniform noise (the paper names
+    no fill).
 
     Each kind is one to three brush strokes and covers roughly a tenth of the image.
     """

@@ -118,7 +118,8 @@ class MixtureConfig:
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
         """The same tasks on the validation lists: centred windows, nothing dropped, tags as in training.
 
-        Sources without lists (`names` None, JSONL, registered datasets) have no validation part and are left out.
+        Sources without lists (`names` None, JSONL, registered datasets) have no validation part and are left
+        out.
         """
         listed = [s for s in self.sources if s.names is not None and s.format not in ("jsonl", "dataset")]
         held_out = tuple(dataclasses.replace(s, names=VALIDATION, count=0) for s in listed)
@@ -135,7 +136,8 @@ class MixtureConfig:
     def paper(cls, **changes) -> "MixtureConfig":
         """Section III-B: 316,392 samples an epoch, 13,692 of them fusion, as a shuffled concatenation.
 
-        The split of both parts is our assumption: M3 and segmentation once over COCO train2017 (118,287 photos, the
+        The split of both parts is our assumption: M3 and segmentation once over COCO train2017 (118,287
+        photos, the
         folder that the official script names), control the rest, fusion in equal thirds.
         """
         ingredients = {
@@ -151,7 +153,8 @@ class MixtureConfig:
 
     @classmethod
     def demo(cls, **changes) -> "MixtureConfig":
-        """All task families for the small model: colour kept, a third of the prompts untagged, both dropouts."""
+        """All task families for the small model: colour kept, a third of the prompts untagged, both
+        dropouts."""
         ingredients = {
             "m3": (_photos(fuse="m3"), 0.24),
             "ivif": (_infrared(), 0.16),
@@ -167,6 +170,7 @@ class MixtureConfig:
         settings = {
             "sources": weighted,
             "ivif_target": "luma",
+            "object_share": 0.75,  # whole images have sources of their own
             "untagged_share": 0.3,
             "condition_dropout": 0.1,
             "text_dropout": 0.1,
@@ -259,7 +263,8 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def resolve(config: MixtureConfig, root: Path) -> Mixture:
-    """Finds the files of every source. Raises ValueError naming what is empty, missing or unfit for its task."""
+    """Finds the files of every source. Raises ValueError naming what is empty, missing or unfit for its
+    task."""
     listings = tuple(sources.find(s.format, s.path, root, s.names) for s in config.sources)
     for source, listing in zip(config.sources, listings, strict=True):
         _check_fit(source, listing)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two sources and their fused target: targets of real pairs, and pairs simulated from a photo with a true target.
+"""Two sources and their fused target: targets of real pairs, and pairs simulated from a photo with a true
+target.
 
-Order, everywhere: source 1 is the visible / far / over-exposed image, source 2 the infrared / near / under-exposed one.
+Order, everywhere: source 1 is the visible / far / over-exposed image, source 2 the infrared / near /
+under-exposed one.
 """
 
 from typing import NamedTuple
@@ -38,9 +40,11 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.ndarray:
-    """`rgb`: the mean of both (the paper). `luma`: the mean of both luminances under the colour of the visible image.
+    """`rgb`: the mean of both (the paper). `luma`: the mean of both luminances under the colour of the
+    visible image.
 
-    Adding one number to R, G and B changes the luminance and keeps Cb and Cr of BT.601, so no conversion is needed.
+    Adding one number to R, G and B changes the luminance and keeps Cb and Cr of BT.601, so no conversion is
+    needed.
     """
     if kind == "rgb":
         mean = (visible.astype(np.uint16) + infrared + 1) >> 1
@@ -52,7 +56,8 @@ def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.n
 
 
 def defocus(rng: np.random.Generator, image: np.ndarray) -> Fused:
-    """Source 1 is sharp where the scene is far, source 2 where it is near; every pixel is sharp in one of them.
+    """Source 1 is sharp where the scene is far, source 2 where it is near; every pixel is sharp in one of
+    them.
 
     The blur of each grows with the distance from its sharp side up to its own disc radius.
     """
@@ -67,7 +72,8 @@ def defocus(rng: np.random.Generator, image: np.ndarray) -> Fused:
 def depth(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """A plausible nearness map, float32 [H, W] in [0, 1], about as much near as far.
 
-    Smooth noise, a slope (the foreground is mostly below) and, since objects have outlines, the blurred picture itself.
+    Smooth noise, a slope (the foreground is mostly below) and, since objects have outlines, the blurred
+    picture itself.
     """
     height, width = image.shape[:2]
     side = min(height, width)
@@ -86,7 +92,8 @@ def _standard(field: np.ndarray) -> np.ndarray:
 
 
 def _blur_by(image: np.ndarray, amount: np.ndarray, radius: float) -> np.ndarray:
-    """Disc blur whose radius is amount [H, W] * radius: between sharp, half and full, the nearer two are mixed."""
+    """Disc blur whose radius is amount [H, W] * radius: between sharp, half and full, the nearer two are
+    mixed."""
     half, full = (cv2.filter2D(image, -1, disc(radius * share)).astype(np.float32) for share in (0.5, 1.0))
     weight = amount[..., None]
     low = image + np.clip(2 * weight, 0, 1) * (half - image)
@@ -103,7 +110,8 @@ def disc(radius: float) -> np.ndarray:
 
 
 def expose(rng: np.random.Generator, image: np.ndarray) -> Fused:
-    """Source 1 over-exposed and clipped, source 2 under-exposed with noise in the shadows, through one camera curve."""
+    """Source 1 over-exposed and clipped, source 2 under-exposed with noise in the shadows, through one
+    camera curve."""
     over, under = rng.uniform(*EXPOSURE_VALUES, size=2)
     strength = float(rng.uniform(*CURVE_STRENGTH))
     light = _linear(strength)  # of each of the 256 levels
@@ -115,7 +123,8 @@ def expose(rng: np.random.Generator, image: np.ndarray) -> Fused:
     return Fused(first, _to_uint8(_curve_of_root(strength)[(root * _STEPS + 0.5).astype(np.int32)]), image)
 
 
-_STEPS = 4095  # of the table that stands for the curve, over the root of the light: over light it is too steep at 0
+# of the table that stands for the curve, over the root of the light: over light it is too steep at 0
+_STEPS = 4095
 
 
 def camera_curve(light: np.ndarray, strength: float) -> np.ndarray:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image and label files -> aligned uint8 crops. One window is drawn per sample and cut from every image of it."""
+"""Image and label files -> aligned uint8 crops. One window is drawn per sample and cut from every image of
+it."""
 
 import io
 import math
@@ -34,7 +35,8 @@ class Window(NamedTuple):
 def read(path: Path, *, shortest: int | None = None) -> np.ndarray:
     """RGB uint8 [H, W, 3], turned as EXIF says; grey is repeated, alpha dropped, 16 bits become 8.
 
-    `shortest` lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, as long as its short side keeps that many
+    `shortest` lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, as long as its short side keeps that
+    many
     pixels. Raises BadFile naming the file and the reason.
     """
     data = _bytes(path)
@@ -48,7 +50,8 @@ def read(path: Path, *, shortest: int | None = None) -> np.ndarray:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Class indices, uint8 [H, W]. Raises BadFile when unreadable, ValueError when it is not one channel of 8 bits."""
+    """Class indices, uint8 [H, W]. Raises BadFile when unreadable, ValueError when it is not one channel of
+    8 bits."""
     labels = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None:
         raise BadFile(f"{path} cannot be decoded; repair or remove it")
@@ -72,7 +75,8 @@ def size_of(path: Path) -> tuple[int, int]:
 def draw_window(rng, size: tuple[int, int], shape: tuple[int, int], *, smallest: float, flip: bool) -> Window:
     """A window of the shape's aspect inside an image of (height, width) `size`.
 
-    Its side is uniform in [smallest, 1] of the largest that fits, its place uniform; mirrored by a fair coin if `flip`.
+    Its side is uniform in [smallest, 1] of the largest that fits, its place uniform; mirrored by a fair coin
+    if `flip`.
     """
     height, width = size
     largest = min(height / shape[0], width / shape[1])
@@ -116,7 +120,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _complete(data: bytes) -> bool:
-    """True when the file visibly ends where its format ends. OpenCV pads a truncated file with grey, silently."""
+    """True when the file visibly ends where its format ends. OpenCV pads a truncated file with grey,
+    silently."""
     return (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)) or (
         data.startswith(_PNG_START) and data.endswith(_PNG_END)
     )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One draw -> one sample: read, cut, fuse, edit, word the prompt. Each step is a function, so that each can be timed."""
+"""One draw -> one sample: read, cut, fuse, edit, word the prompt. Each step is a function, so that each can
+be timed."""
 
 import warnings
 from pathlib import Path
@@ -49,7 +50,8 @@ class Made(NamedTuple):
 def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
     """The sample at a place of the stream. A file that cannot be read is replaced by the next attempt's.
 
-    Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts itself.
+    Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts
+    itself.
     """
     broken: list[pixels.BadFile] = []
     for attempt in range(MAX_ATTEMPTS):
@@ -91,7 +93,8 @@ def read(mixture: Mixture, source: int, item: sources.Item, bucket: Bucket) -> s
 
 
 def cut(rng: np.random.Generator, scene: sources.Scene, bucket: Bucket, cfg: MixtureConfig) -> sources.Scene:
-    """Sources, target and labels through one window. JSONL images of different sizes are each cut at their centre."""
+    """Sources, target and labels through one window. JSONL images of different sizes are each cut at their
+    centre."""
     shape = (bucket.height, bucket.width)
     everything = [*scene.images, *(extra for extra in (scene.target, scene.labels) if extra is not None)]
     sizes = [image.shape[:2] for image in everything]
@@ -171,7 +174,8 @@ def _seg(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) 
 
 
 def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
-    """Fuse, perhaps brighten, then segment. The paper has no tag for a sequence, so these prompts carry none."""
+    """Fuse, perhaps brighten, then segment. The paper has no tag for a sequence, so these prompts carry
+    none."""
     subtask = None
     if rng.random() < COMPOUND_CONTROL_SHARE:
         subtask = control.CONTROLS[rng.integers(len(control.CONTROLS))]
@@ -217,7 +221,8 @@ def patch_count(bucket: Bucket) -> int:
 
 
 def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> prompt.Prompt:
-    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that is too long or names other images."""
+    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that is too long or names
+    other images."""
     patches = patch_count(bucket)
     try:
         row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)
@@ -226,7 +231,8 @@ def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> pro
     words = row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
     if words > cfg.max_text_tokens:
         raise ValueError(
-            f"prompt {sample.text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; raise it or shorten"
+            f"prompt {sample.text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; "
+            "raise it or shorten the prompt"
         )
     slots = np.zeros((1, NUM_SOURCES, 2), np.int32)
     slots[:, : sample.num_sources] = row.slots

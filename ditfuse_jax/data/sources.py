@@ -15,7 +15,8 @@ from ditfuse_jax.config import one_of
 from ditfuse_jax.data import pixels, registry, segmentation
 
 FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")
-# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is the far one is not known.
+# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is the far one is not
+# known.
 SIDES = (("vis", "ir"), ("vi", "ir"), ("over", "under"), ("a", "b"), ("image1", "image2"))
 TARGET_FOLDER = "target"  # of a pair folder, optional
 
@@ -46,7 +47,8 @@ class Listing(NamedTuple):
 
 
 def data_root(folder: str | None = None) -> Path:
-    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError when it is not a folder."""
+    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError when it is not a
+    folder."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     root = Path(folder or os.environ.get("DITFUSE_DATA") or beside)
     if not root.is_dir():
@@ -89,7 +91,8 @@ def photos(folder: Path, names: str | None) -> list[Item]:
 
 
 def pairs(folder: Path, names: str | None) -> list[Item]:
-    """A folder with one of SIDES below it, stems alike; `target` and `labels` beside them are used when there."""
+    """A folder with one of SIDES below it, stems alike; `target` and `labels` beside them are used when
+    there."""
     sides = next(
         (side for side in SIDES if (folder / side[0]).is_dir() and (folder / side[1]).is_dir()), None
     )
@@ -150,7 +153,8 @@ def dataset(path: str, root: Path) -> tuple[list[Item], tuple[str, ...]]:
 def load(item: Item, classes: tuple[str, ...] = (), *, shortest: int | None = None) -> Scene:
     """Reads an item. `shortest` (see `pixels.read`) applies to lone photos.
 
-    Raises BadFile for a file that cannot be read; ValueError naming the files for sides or labels of unequal size and
+    Raises BadFile for a file that cannot be read; ValueError naming the files for sides or labels of unequal
+    size and
     for an unknown class.
     """
     alone = len(item.images) == 1 and item.target is None and item.labels is None
@@ -170,7 +174,8 @@ def check_sizes(item: Item, sizes: list[tuple[int, int]]) -> None:
     for file, size in zip(files[1:], sizes[1:], strict=False):
         if size != sizes[0]:
             raise ValueError(
-                f"{file} is {size[1]}x{size[0]}, {files[0]} is {sizes[0][1]}x{sizes[0][0]}; make the sides equal"
+                f"{file} is {size[1]}x{size[0]}, {files[0]} is {sizes[0][1]}x{sizes[0][0]}; "
+                "make the sides equal"
             )
 
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m ditfuse_jax.data check|show|bench CONFIG`: look at a training stream before training on it."""
+
+import argparse
+import dataclasses
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ditfuse_jax import prompt
+from ditfuse_jax.config import closest
+from ditfuse_jax.data import loader, samples, sheet, sources
+from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, resolve
+
+PRESETS = {"paper": MixtureConfig.paper, "demo": MixtureConfig.demo, "smoke": MixtureConfig.smoke}
+# a checkpoint folder, whose tokenizer serves where none is named
+SHIPPED = Path(__file__).parents[1] / "demo"
+PROMPTS = 2000  # drawn to find the longest
+
+
+def read_config(name: str) -> MixtureConfig:
+    """A preset, or the mixture of a file in configs/ (its `config`, or `config.mixture`).
+
+    Raises ValueError when there is no such preset or file, or the file assigns no such thing.
+    """
+    if name in PRESETS:
+        return PRESETS[name]()
+    if not Path(name).is_file():
+        near = closest(name, PRESETS)
+        raise ValueError(f"{name!r} is neither a file nor a preset{near}; presets are {', '.join(PRESETS)}")
+    config = runpy.run_path(name).get("config")
+    mixture = getattr(config, "mixture", config)
+    if not hasattr(mixture, "sources"):
+        raise ValueError(f"{name} assigns no `config` with a mixture of image sources")
+    return mixture
+
+
+def chosen(config: MixtureConfig, names: list[str]) -> MixtureConfig:
+    """Only the named sources; all when none is named. Raises ValueError for an unknown name."""
+    known = {source.name: source for source in config.sources}
+    for name in names:
+        if name not in known:
+            near = closest(name, known)
+            raise ValueError(f"source {name!r} is not in the config{near}; it has {', '.join(known)}")
+    return dataclasses.replace(config, sources=tuple(known[name] for name in names or known))
+
+
+def check(mixture: Mixture, tokenizer) -> int:
+    """Prints counts, sizes and every bad file; returns how many files are bad."""
+    print(f"{'source':16} {'task':10} {'items':>7} {'share':>7}  sizes (width x height)")
+    seen: dict[tuple, tuple[str, list[str]]] = {}
+    for config, listing, share in zip(mixture.config.sources, mixture.listings, mixture.shares, strict=True):
+        key = (config.format, config.path, config.names)
+        seen[key] = seen.get(key) or _inspect(listing)
+        print(f"{config.name:16} {config.task:10} {len(listing.items):7} {share:7.1%}  {seen[key][0]}")
+    kind = "shuffled concatenation" if mixture.config.order == "shuffled" else "weighted draw"
+    print(f"{kind}, {mixture.samples_per_epoch:,} samples an epoch")
+    if tokenizer is not None:
+        print(_longest_prompt(mixture, tokenizer))
+    bad = [reason for _, reasons in seen.values() for reason in reasons]
+    for reason in bad:
+        print(f"bad: {reason}")
+    print(f"{len(bad)} bad files" if bad else "no bad files")
+    return len(bad)
+
+
+def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
+    """Range of sizes, and why files cannot be used. Every file is decoded."""
+    sizes, bad = [], []
+    for item in listing.items:
+        try:
+            scene = sources.load(item, listing.classes)
+        except ValueError as error:
+            bad.append(str(error))
+            continue
+        sizes.append((scene.images[0] if scene.images else scene.target).shape[:2])
+    if not sizes:
+        return "none readable", bad
+    low, high = np.min(sizes, 0), np.max(sizes, 0)
+    return f"{low[1]}x{low[0]} to {high[1]}x{high[0]}", bad
+
+
+def _longest_prompt(mixture: Mixture, tokenizer) -> str:
+    tiny = Bucket(height=16, width=16)
+    longest, text = 0, ""
+    for position in range(PROMPTS):
+        sample = samples.make(mixture, position, tiny).sample
+        row = prompt.encode(sample.text, (0,) * sample.num_sources, tokenizer)
+        longest, text = max((longest, text), (row.token_ids.shape[1], sample.text))
+    limit = mixture.config.max_text_tokens
+    return f"longest of {PROMPTS} prompts: {longest} text tokens (max_text_tokens {limit}): {text!r}"
+
+
+def show(mixture: Mixture, out: Path, per_source: int, side: int) -> None:
+    """Writes a contact sheet with `per_source` samples of each source, in the order of the stream."""
+    wanted = dict.fromkeys((source.name for source in mixture.config.sources), per_source)
+    rows: list[tuple[str, samples.Sample]] = []
+    position = 0
+    while any(wanted.values()):
+        name = mixture.config.sources[mixture.draw(position).source].name
+        if wanted[name]:
+            wanted[name] -= 1
+            made = samples.make(mixture, position, mixture.bucket(0))
+            samples.warn(made.warnings)
+            rows.append((f"{name}, sample {position}", made.sample))
+        position += 1
+    order = {source.name: i for i, source in enumerate(mixture.config.sources)}
+    rows.sort(key=lambda row: order[row[0].partition(",")[0]])
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    sheet.draw(rows, side).save(temporary, format="PNG")
+    temporary.replace(out)
+    print(f"wrote {out}: {len(rows)} samples")
+
+
+def bench(mixture: Mixture, tokenizer, count: int, batch_size: int, workers: int) -> None:
+    """Prints milliseconds per sample by stage on one core, and samples per second through the loader."""
+    cv2.setNumThreads(0)
+    _time_stages(mixture, tokenizer, min(count, 32), batch_size)  # files into the page cache, code warm
+    stages = _time_stages(mixture, tokenizer, count, batch_size)
+    for name, seconds in stages.items():
+        print(f"{name:8} {1e3 * seconds / count:7.2f} ms/sample")
+    print(f"{'all':8} {1e3 * sum(stages.values()) / count:7.2f} ms/sample")
+    print(f"{count / sum(stages.values()):.0f} samples/s on one core, files to tokens, {count} samples")
+    if workers:
+        rate = _time_loader(mixture, tokenizer, count, batch_size, workers)
+        print(f"{rate:.0f} samples/s through the loader, {workers} workers, {rate / workers:.0f} per worker")
+
+
+def _time_stages(mixture: Mixture, tokenizer, count: int, batch_size: int) -> dict[str, float]:
+    """Seconds per stage over `count` samples."""
+    spent = dict.fromkeys(("read", "cut", "build", "tokens", "collate"), 0.0)
+    cfg, rows = mixture.config, []
+    for position in range(count):
+        bucket = mixture.bucket(position // batch_size)
+        draw = mixture.draw(position)
+        source, listing = cfg.sources[draw.source], mixture.listings[draw.source]
+        marks = [time.perf_counter()]
+        scene = samples.read(mixture, draw.source, listing.items[draw.item], bucket)
+        marks.append(time.perf_counter())
+        scene = samples.cut(draw.rng, scene, bucket, cfg)
+        marks.append(time.perf_counter())
+        sample = samples.build(draw.rng, scene, source, listing.classes, cfg)
+        marks.append(time.perf_counter())
+        row = samples.tokens(sample, bucket, cfg, tokenizer)
+        rows.append(loader.Row(row, sample, position, samples.prefix_length(bucket, cfg), ()))
+        marks.append(time.perf_counter())
+        if (position + 1) % batch_size == 0 or position + 1 == count:
+            loader.collate(rows)
+            rows = []
+        marks.append(time.perf_counter())
+        for name, seconds in zip(spent, np.diff(marks), strict=True):
+            spent[name] += float(seconds)
+    return spent
+
+
+def _time_loader(mixture: Mixture, tokenizer, count: int, batch_size: int, workers: int) -> float:
+    """Samples per second once every worker has started and its buffer is used up."""
+    warm, batches = (loader.BUFFER + 1) * workers, max(1, count // batch_size)
+    with loader.make_loader(mixture, tokenizer, batch_size=batch_size, workers=workers) as stream:
+        for _ in range(warm):
+            next(stream)
+        start = time.perf_counter()
+        for _ in range(batches):
+            next(stream)
+        return batches * batch_size / (time.perf_counter() - start)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ditfuse_jax.data", description=__doc__)
+    parser.add_argument("command", choices=("check", "show", "bench"))
+    parser.add_argument("config", help="a file of configs/, or paper, demo, smoke")
+    parser.add_argument("--data", help="data root; default $DITFUSE_DATA, then ../shared/data")
+    parser.add_argument("--source", action="append", default=[], help="only this source; may be repeated")
+    parser.add_argument("--validation", action="store_true", help="the validation lists")
+    parser.add_argument("--size", type=int, help="one square bucket of this side instead of the config's")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default the shipped
+    checkpoint")
+    parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="show: where the picture goes")
+    parser.add_argument("--rows", type=int, default=4, help="show: samples per source")
+    parser.add_argument("--side", type=int, default=192, help="show: pixels per picture")
+    parser.add_argument("--samples", type=int, default=512, help="bench: how many")
+    parser.add_argument("--batch-size", type=int, default=16, help="bench")
+    parser.add_argument("--workers", type=int, default=0, help="bench: also time the loader with this many")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    config = chosen(read_config(args.config), args.source)
+    config = config.validation() if args.validation else config
+    if args.size:
+        config = dataclasses.replace(config, buckets=(Bucket(height=args.size, width=args.size),))
+    mixture = resolve(config, sources.data_root(args.data))
+    if args.command == "show":
+        show(mixture, args.out, args.rows, args.side)
+        return 0
+    named = args.tokenizer or (SHIPPED if (SHIPPED / "tokenizer.json").is_file() else None)
+    tokenizer = prompt.load_tokenizer(named) if named else None
+    if args.command == "check":
+        return 1 if check(mixture, tokenizer) else 0
+    if tokenizer is None:
+        raise ValueError("bench needs a tokenizer; name its folder with --tokenizer")
+    bench(mixture, tokenizer, args.samples, args.batch_size, args.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
