@@ -178,8 +178,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--source", action="append", default=[], help="only this source; may be repeated")
     parser.add_argument("--validation", action="store_true", help="the validation lists")
     parser.add_argument("--size", type=int, help="one square bucket of this side instead of the config's")
-    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default the shipped
-    checkpoint")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default the shipped one")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="show: where the picture goes")
     parser.add_argument("--rows", type=int, default=4, help="show: samples per source")
     parser.add_argument("--side", type=int, default=192, help="show: pixels per picture")
