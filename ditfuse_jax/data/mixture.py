@@ -84,7 +84,7 @@ class MixtureConfig:
     epoch: int = 0  # samples that a weighted draw calls an epoch; 0: as many as there are items
     seed: int = 0
     buckets: tuple[Bucket, ...] = (Bucket(height=256, width=256),)
-    max_text_tokens: int = 192  # of a prompt without its image patches, chat wrapper included
+    max_text_tokens: int = 128  # of a prompt without its image patches, chat wrapper included
     length_multiple: int = 32  # prefix rows are padded to a multiple of it
     m3: M3Config = M3Config()
     ivif_target: str = "rgb"  # the paper; "luma" keeps the colour of the visible image

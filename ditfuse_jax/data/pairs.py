@@ -80,11 +80,12 @@ def depth(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     field = _standard(
         cv2.resize(rng.standard_normal((5, 5), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     )
-    slope = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * rng.uniform(-0.3, 1.0)
+    ground = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * rng.uniform(-0.3, 1.0)
     outline = _standard(luma(cv2.GaussianBlur(image, (0, 0), side * rng.uniform(0.01, 0.04))))
-    field = _standard(field + slope + outline * rng.uniform(-0.8, 0.8))
+    field = _standard(field + ground + outline * rng.uniform(-0.8, 0.8))
     step = rng.uniform(*DEPTH_SOFTNESS)
-    return 1 / (1 + np.exp(-(field - rng.uniform(-0.4, 0.4)) / step, dtype=np.float32))
+    slope = ((field - rng.uniform(-0.4, 0.4)) / step).clip(-30, 30)  # exp overflows float32 at 88
+    return 1 / (1 + np.exp(-slope, dtype=np.float32))
 
 
 def _standard(field: np.ndarray) -> np.ndarray:

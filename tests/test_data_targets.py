@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+
+from ditfuse_jax.data import control, pairs, segmentation
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def photo(seed: int = 0, side: int = 128) -> np.ndarray:
+    """Smooth colours with texture, no clipping."""
+    coarse = rng(seed).integers(40, 200, (6, 6, 3), np.uint8)
+    fine = rng(seed + 1).normal(0, 12, (side, side, 3))
+    return (
+        (cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC) + fine).clip(0, 255).astype(np.uint8)
+    )
+
+
+def sharpness(image: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(np.abs(cv2.Laplacian(pairs.luma(image), cv2.CV_32F)), (0, 0), 4)
+
+
+def test_rgb_target_is_the_mean_of_both():
+    visible, infrared = photo(1), photo(2)
+    mean = pairs.mean_target(visible, infrared, kind="rgb")
+    assert np.abs(mean - (visible / 2 + infrared / 2)).max() <= 0.5
+
+
+def test_luma_target_has_the_mean_luminance_and_the_colour_of_the_visible_image():
+    visible, infrared = photo(1), photo(2)
+    target = pairs.mean_target(visible, infrared, kind="luma")
+    inside = ((target > 0) & (target < 255)).all(-1)  # colour is kept exactly unless a channel clips
+    assert inside.mean() > 0.9
+    expected = (pairs.luma(visible) + pairs.luma(infrared)) / 2
+    assert np.abs(pairs.luma(target) - expected)[inside].max() <= 0.51  # rounding to 8 bits
+    chroma = [
+        cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2YCrCb)[..., 1:]
+        for image in (visible, target)
+    ]
+    assert np.abs(chroma[0] - chroma[1])[inside].max() < 1.5 / 255
+
+
+def test_defocus_is_sharp_somewhere_in_each_and_everywhere_in_one():
+    image = photo()
+    for seed in range(5):
+        pair = pairs.defocus(rng(seed), image)
+        np.testing.assert_array_equal(pair.target, image)
+        errors = [np.abs(side.astype(int) - image).max(-1) for side in (pair.first, pair.second)]
+        assert np.minimum(*errors).max() == 0
+        assert all(0.05 < (error == 0).mean() < 0.95 for error in errors)
+
+
+def test_defocus_blurs_the_near_part_of_source_one_and_the_far_part_of_source_two():
+    image = photo()
+    near = pairs.depth(rng(4), image)
+    pair = pairs.defocus(rng(4), image)
+    first, second = sharpness(pair.first), sharpness(pair.second)
+    assert (first > second)[near < 0.2].mean() > 0.9
+    assert (second > first)[near > 0.8].mean() > 0.9
+
+
+def test_defocus_radius_varies():
+    image = photo()
+    blurs = [sharpness(pairs.defocus(rng(seed), image).first).min() for seed in range(12)]
+    assert max(blurs) > 1.5 * min(blurs)
+
+
+def test_disc_is_flat_round_and_sums_to_one():
+    kernel = pairs.disc(4.0)
+    assert kernel.shape == (9, 9)
+    assert abs(kernel.sum() - 1) < 1e-6
+    np.testing.assert_array_equal(kernel, kernel.T)
+    assert kernel[4, 4] == kernel[4, 7] > kernel[0, 0] == 0
+
+
+def test_exposures_bracket_the_photo_and_lose_what_cameras_lose():
+    image = photo()
+    image[:20, :20] = 250
+    for seed in range(5):
+        pair = pairs.expose(rng(seed), image)
+        np.testing.assert_array_equal(pair.target, image)
+        over, true, under = (pairs.luma(each).mean() for each in (pair.first, image, pair.second))
+        assert over > true + 15 > true - 15 > under
+        assert (pair.first[:20, :20] == 255).all()
+        assert (pair.second[:20, :20] < 255).mean() > 0.99
+
+
+def test_shadow_noise_is_in_the_dark_source_only():
+    grey = np.full((64, 64, 3), 30, np.uint8)
+    pair = pairs.expose(rng(), grey)
+    assert pair.first.std() == 0
+    assert pair.second.std() > 0.3
+
+
+def test_camera_curve_inverts():
+    for strength in (0.0, 0.5):
+        back = pairs.camera_curve(pairs._linear(strength), strength) * 255
+        np.testing.assert_allclose(back, np.arange(256), atol=0.05)
+
+
+def test_controls_order_luminance_and_contrast():
+    image = photo()
+    light = [
+        pairs.luma(control.adjust(image, name)).mean() for name in ("light--", "light-", "light+", "light++")
+    ]
+    light.insert(2, pairs.luma(image).mean())
+    assert (np.diff(light) > 8).all()
+    low, high = (pairs.luma(control.adjust(image, name)) for name in ("contrast-", "contrast+"))
+    assert low.std() < 0.7 * pairs.luma(image).std() < pairs.luma(image).std() < 0.8 * high.std()
+    assert abs(low.mean() - pairs.luma(image).mean()) < 1
+
+
+def test_light_constants_are_gamma_curves():
+    levels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, -1)
+    np.testing.assert_array_equal(
+        control.adjust(levels, "light++")[0, :, 0], np.rint(255 * np.sqrt(np.arange(256) / 255))
+    )
+
+
+def test_object_control_changes_the_object_alone():
+    image, mask = photo(), np.zeros((128, 128), bool)
+    mask[40:90, 40:90] = True
+    changed = control.adjust_object(image, "light++", mask)
+    np.testing.assert_array_equal(changed[:30], image[:30])
+    np.testing.assert_array_equal(changed[50:80, 50:80], control.adjust(image, "light++")[50:80, 50:80])
+
+
+def test_unknown_control_is_named():
+    with pytest.raises(ValueError, match="light\\+\\+\\+"):
+        control.adjust(photo(), "light+++")
+
+
+CLASSES = ("other", "sky", "car", "person")
+
+
+def test_overlay_is_blue_at_half_opacity_with_a_soft_edge():
+    image, mask = np.full((128, 128, 3), 100, np.uint8), np.zeros((128, 128), bool)
+    mask[:, 64:] = True
+    shown = segmentation.overlay(image, mask)
+    assert shown[64, 120].tolist() == [50, 50, 178]
+    assert shown[64, 10].tolist() == [100, 100, 100]
+    edge = shown[64, 58:70, 0].astype(int)
+    assert (np.diff(edge) <= 0).all()
+    assert len(set(edge.tolist())) >= 3
+
+
+def test_absent_class_leaves_the_image():
+    image, labels = photo(), np.ones((128, 128), np.uint8)
+    mask = segmentation.class_mask(labels, CLASSES, ("car",))
+    np.testing.assert_array_equal(segmentation.overlay(image, mask), image)
+    assert segmentation.present(labels, CLASSES) == ("sky",)
+    assert segmentation.absent(labels, CLASSES) == ("car", "person")
+
+
+def test_nothing_is_called_absent_where_much_was_not_labelled():
+    labels = np.ones((100, 100), np.uint8)
+    labels[:10] = segmentation.IGNORE
+    assert segmentation.absent(labels, CLASSES) == ()
+
+
+def test_several_classes_are_one_mask():
+    labels = np.array([[0, 1], [2, 3]], np.uint8)
+    np.testing.assert_array_equal(
+        segmentation.class_mask(labels, CLASSES, ("sky", "person")), [[False, True], [False, True]]
+    )
+    with pytest.raises(ValueError, match="'horse' is not one of"):
+        segmentation.class_mask(labels, CLASSES, ("horse",))
+
+
+def test_class_files_are_checked(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text("0 other\n1 sky\n255 ignore\n")
+    assert segmentation.read_classes(file) == ("other", "sky")
+    for text, message in (
+        ("0 other\n2 sky\n", "in order"),
+        ("sky\n", "INDEX NAME"),
+        ("0 other\n1 blorp\n", "blorp"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            segmentation.read_classes(file)
