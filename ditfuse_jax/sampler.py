@@ -118,7 +118,7 @@ class Programs(NamedTuple):
 
 @functools.cache
 def programs(backend: str) -> Programs:
-    """The three compiled programs; jitted functions are pure, the network is split outside and merged inside."""
+    """The three compiled programs; pure functions, the network split outside and merged inside."""
     options = {"compiler_options": CPU_OPTIONS} if backend == "cpu" else {}
     return Programs(
         jax.jit(_prefix, static_argnames="graph", **options),
@@ -179,8 +179,8 @@ def sample(
 ) -> list[np.ndarray]:
     """Euler steps from noise, a list of float32 [h, w, C], to latents of the same shapes.
 
-    Each step is one call of one compiled program, whatever the number of steps and whether anybody watches; calls are
-    asynchronous unless `on_step(step, latents)` asks for the state after steps 1 .. `steps`.
+    Each step is one call of one compiled program, whatever the number of steps and whether anybody watches;
+    calls are asynchronous unless `on_step(step, latents)` asks for the state after steps 1 .. `steps`.
     """
     run = programs(jax.default_backend()).step
     x = jnp.asarray(pad_tokens([cut(part[None])[0] for part in noise], rows.place.shape[1]))

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling speed against PyTorch: the same 192 M weights here and in diffusers' OmniGen transformer, called
+as its pipeline calls it (every branch, the whole sequence, every step). 256 x 256, two sources, three branches.
+
+    pip install -e .[bench] && python benchmarks/sampling.py
+
+Both sides start from the same noise and must give the same latents in float32; then they take turns.
+PyTorch does the same work in each step, so its time for 50 steps is 50 times a step, unless --full is given.
+"""
+
+import argparse
+import dataclasses
+import re
+import statistics
+import sys
+import time
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, OmniGenTransformer2DModel
+from flax import nnx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ditfuse_jax import flow, sampler  # noqa: E402
+from ditfuse_jax.config import TransformerConfig  # noqa: E402
+from ditfuse_jax.mask import attention_mask  # noqa: E402
+from ditfuse_jax.model import Transformer  # noqa: E402
+from ditfuse_jax.prompt import Prompt, collate, encode, render  # noqa: E402
+
+SIDE = 32  # latent cells of 256 pixels
+HEAD_DIM = 64
+GUIDANCE = flow.Guidance(2.0, 1.6)
+NAMES = flow.branches(GUIDANCE)
+INSTRUCTION = "Generate a fused image that preserves the thermal information of the infrared image and the texture details"
+CONFIG = TransformerConfig(
+    vocab_size=32064,
+    width=1024,
+    mlp_width=2816,
+    num_layers=12,
+    num_heads=1024 // HEAD_DIM,
+    num_kv_heads=1024 // HEAD_DIM,
+    short_factor=(1.0,) * (HEAD_DIM // 2),
+    long_factor=(1.0,) * (HEAD_DIM // 2),
+)
+
+
+class Time(NamedTuple):
+    prefix: float  # seconds before the first step
+    step: float
+
+
+def words(text: str) -> SimpleNamespace:
+    """Stands in for a tokenizer: one id per word or sign, about as many as Phi-3's."""
+    ids = [3 + zlib.crc32(word.encode()) % 32000 for word in re.findall(r"\w+|[^\w\s]", text)]
+    return SimpleNamespace(input_ids=ids)
+
+
+def build() -> nnx.State:
+    """Random float32 weights, in the last layer too, so that there is something to compare."""
+    model = Transformer(CONFIG, rngs=nnx.Rngs(0))
+    for kernel in (model.final.out.kernel, model.final.modulation.kernel):
+        kernel.set_value(0.02 * jax.random.normal(jax.random.key(1), kernel.shape))
+    return nnx.split(model)[1]
+
+
+def to_diffusers(params: nnx.State) -> dict[str, torch.Tensor]:
+    """Our weights under the names and in the layout of OmniGenTransformer2DModel."""
+    ours = {".".join(map(str, path)): np.asarray(value[...]) for path, value in nnx.to_flat_state(params)}
+    out = {"embed_tokens.weight": ours["embed.embedding"], "norm.weight": ours["norm.scale"]}
+    for name, conv in (("target_embed", "output_image_proj"), ("source_embed", "input_image_proj")):
+        kernel = ours[f"{name}.kernel"].reshape(2, 2, -1, CONFIG.width)
+        out[f"patch_embedding.{conv}.weight"] = kernel.transpose(3, 2, 0, 1)
+        out[f"patch_embedding.{conv}.bias"] = ours[f"{name}.bias"]
+    for name, linear in (
+        ("time_token.hidden", "time_token.linear_1"),
+        ("time_token.out", "time_token.linear_2"),
+        ("time_embed.hidden", "t_embedder.linear_1"),
+        ("time_embed.out", "t_embedder.linear_2"),
+        ("final.modulation", "norm_out.linear"),
+        ("final.out", "proj_out"),
+    ):
+        out[f"{linear}.weight"], out[f"{linear}.bias"] = ours[f"{name}.kernel"].T, ours[f"{name}.bias"]
+    for i in range(CONFIG.num_layers):
+        layer = f"layers.{i}"
+        q, k, v = np.split(ours["layers.attn.qkv.kernel"][i].T, 3)
+        out |= {
+            f"{layer}.self_attn.to_{name}.weight": part for name, part in zip("qkv", (q, k, v), strict=True)
+        }
+        out[f"{layer}.self_attn.to_out.0.weight"] = ours["layers.attn.out.kernel"][i].T
+        out[f"{layer}.mlp.gate_up_proj.weight"] = ours["layers.mlp.gate_up.kernel"][i].T
+        out[f"{layer}.mlp.down_proj.weight"] = ours["layers.mlp.down.kernel"][i].T
+        out[f"{layer}.input_layernorm.weight"] = ours["layers.attn_norm.scale"][i]
+        out[f"{layer}.post_attention_layernorm.weight"] = ours["layers.mlp_norm.scale"][i]
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in out.items()}
+
+
+class PyTorch:
+    """The denoising loop of diffusers' OmniGenPipeline on inputs that are prepared once."""
+
+    def __init__(self, params: nnx.State, dtype: torch.dtype, prompt: Prompt, sources: np.ndarray):
+        factors = {"short_factor": list(CONFIG.short_factor), "long_factor": list(CONFIG.long_factor)}
+        model = OmniGenTransformer2DModel(
+            hidden_size=CONFIG.width,
+            intermediate_size=CONFIG.mlp_width,
+            num_layers=CONFIG.num_layers,
+            num_attention_heads=CONFIG.num_heads,
+            num_key_value_heads=CONFIG.num_kv_heads,
+            vocab_size=CONFIG.vocab_size,
+            rope_scaling=factors,
+        )
+        state = to_diffusers(params) | {"patch_embedding.pos_embed": model.patch_embedding.pos_embed}
+        model.load_state_dict(state, strict=True)
+        self.model = model.to(dtype).eval()
+        self.dtype = dtype
+        self.inputs = self.prepare(prompt, sources)
+
+    def prepare(self, prompt: Prompt, sources: np.ndarray) -> dict:
+        """What the pipeline's processor gives: ids, dense mask, positions, places of the source latents."""
+        num_target = SIDE * SIDE // 4
+        prefix = prompt.token_ids.shape[1]
+        suffix = np.full((len(NAMES), 1 + num_target), prefix + 1 + num_target, np.int32)
+        suffix[:, 0] = prefix + 1
+        visible = np.concatenate([prompt.visible_until, suffix], axis=1)
+        mask = np.array(attention_mask(visible, prompt.num_padding, visible.shape[1]))
+        own = (prefix - prompt.num_padding)[:, None] + np.arange(1 + num_target)[None]
+        latents = torch.from_numpy(sources.transpose(0, 3, 1, 2).copy())
+        sizes = {b: slots.tolist() for b, slots in enumerate(prompt.slots) if slots.any()}
+        return {
+            "input_ids": torch.from_numpy(prompt.token_ids).long(),
+            "input_img_latents": [latents[i : i + 1] for _ in sizes for i in range(len(latents))],
+            "input_image_sizes": sizes,
+            "attention_mask": torch.from_numpy(mask).float(),
+            "position_ids": torch.from_numpy(np.concatenate([prompt.positions, own], axis=1)).long(),
+            "return_dict": False,
+        }
+
+    @torch.no_grad()
+    def sample(self, noise: np.ndarray, steps: int) -> tuple[np.ndarray, Time]:
+        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0, invert_sigmas=True)
+        scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:steps])
+        latents = torch.from_numpy(noise.transpose(2, 0, 1)[None].copy())
+        seconds = []
+        for t in scheduler.timesteps:
+            start = time.perf_counter()
+            rows = torch.cat([latents] * len(NAMES)).to(self.dtype)
+            velocity = self.model(hidden_states=rows, timestep=t.expand(len(NAMES)), **self.inputs)[0]
+            cond, uncond, img_cond = torch.split(velocity, 1)
+            velocity = uncond + GUIDANCE.image * (img_cond - uncond) + GUIDANCE.text * (cond - img_cond)
+            latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+            seconds.append(time.perf_counter() - start)
+        return latents[0].float().numpy().transpose(1, 2, 0), Time(0.0, statistics.median(seconds))
+
+
+class Here:
+    def __init__(self, params: nnx.State, dtype: str, row: sampler.Row):
+        model = nnx.eval_shape(lambda: Transformer(_with_dtype(dtype), rngs=nnx.Rngs(0)))
+        params = jax.tree.map(lambda a: a.astype(dtype), params)
+        self.network = sampler.Network(nnx.split(model)[0], params)
+        self.rows = sampler.layout([row], NAMES, words)
+
+    def sample(self, noise: np.ndarray, steps: int) -> tuple[np.ndarray, Time]:
+        start = time.perf_counter()
+        cache = jax.block_until_ready(sampler.prefix(self.network, self.rows))
+        prefixed = time.perf_counter()
+        latents = sampler.sample(self.network, cache, self.rows, [noise], guidance=GUIDANCE, steps=steps)[0]
+        return latents, Time(prefixed - start, (time.perf_counter() - prefixed) / steps)
+
+
+def _with_dtype(dtype: str) -> TransformerConfig:
+    return dataclasses.replace(CONFIG, dtype=dtype)
+
+
+def peaks() -> dict[str, float]:
+    """FLOP/s of a large product with float32 results, the better of JAX and PyTorch."""
+    size, found = 2048, {}
+    for name in ("float32", "bfloat16"):
+        a, b = jnp.ones((size, size), name), torch.ones((size, size), dtype=getattr(torch, name))
+        ours = jax.jit(lambda a: jnp.dot(a, a, preferred_element_type=jnp.float32))
+        runs = [_best(lambda a=a, f=ours: f(a).block_until_ready()), _best(lambda b=b: b @ b)]
+        found[name] = 2 * size**3 / min(runs)
+    return found
+
+
+def _best(run) -> float:
+    run()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def flops(num_new: int, num_seen: int) -> float:
+    """Of one pass of all branches over num_new tokens that attend to num_seen."""
+    linear = 2 * (4 * CONFIG.width**2 + 3 * CONFIG.width * CONFIG.mlp_width) * num_new
+    return len(NAMES) * CONFIG.num_layers * (linear + 4 * num_new * num_seen * CONFIG.width)
+
+
+class Turn(NamedTuple):
+    """Seconds per step, the prefix pass shared out over all steps where there is one."""
+
+    torch: float
+    here_10: float
+    here_50: float
+    here_step: float  # without the prefix pass
+
+
+def take_turns(torch_side: PyTorch, here: Here, noise: np.ndarray, rounds: int, torch_steps: int) -> Turn:
+    """Both sides alternate; medians over the rounds."""
+    turns = []
+    for _ in range(rounds):
+        theirs = torch_side.sample(noise, torch_steps)[1]
+        ten, fifty = (here.sample(noise, steps)[1] for steps in (10, 50))
+        turns.append(
+            Turn(theirs.step, ten.prefix / 10 + ten.step, fifty.prefix / 50 + fifty.step, fifty.step)
+        )
+    print("  turns               " + " ".join(str(tuple(round(t, 3) for t in turn)) for turn in turns))
+    return Turn(*(statistics.median(column) for column in zip(*turns, strict=True)))
+
+
+def check_same(torch_side: PyTorch, here: Here, noise: np.ndarray, dtype: str) -> None:
+    """Two steps on both sides, which also warms them up."""
+    theirs, ours = torch_side.sample(noise, 2)[0], here.sample(noise, 2)[0]
+    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - noise)
+    print(f"{dtype}: both sides differ by {error:.1e} of the change they make (relative L2)", flush=True)
+    if error > (1e-4 if dtype == "float32" else 5e-2):
+        raise SystemExit("the two sides do not compute the same; nothing is measured")
+
+
+def report(turn: Turn, peak: float, num_prefix: int, num_new: int) -> None:
+    everything = num_new + num_prefix
+    theirs = flops(everything, everything) / turn.torch / peak
+    ours = flops(num_new, everything) / turn.here_step / peak
+    print(
+        f"  seconds per step    PyTorch {turn.torch:.3f}, here {turn.here_10:.3f} (10 steps), {turn.here_50:.3f} (50)\n"
+        f"  times faster        {turn.torch / turn.here_10:.2f} (10 steps), {turn.torch / turn.here_50:.2f} (50)\n"
+        f"  share of peak       PyTorch {theirs:.0%}, here {ours:.0%} (a step without the prefix)",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"]
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns that each side takes; medians are printed"
+    )
+    parser.add_argument("--torch-steps", type=int, default=2, help="steps of PyTorch in a turn")
+    parser.add_argument("--full", action="store_true", help="PyTorch takes 50 steps too")
+    flags = parser.parse_args()
+    rng = np.random.default_rng(0)
+    sources = rng.normal(size=(2, SIDE, SIDE, 4)).astype(np.float32)
+    noise = rng.normal(size=(SIDE, SIDE, 4)).astype(np.float32)
+    row = sampler.Row(render(INSTRUCTION), sources)
+    texts = [sampler.branch_text(row.text, name) for name in NAMES]
+    prompt = collate([encode(text, (SIDE * SIDE // 4,) * 2, words) for text in texts])
+    params = build()
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    num_new, num_prefix = 1 + SIDE * SIDE // 4, prompt.token_ids.shape[1]
+    print(
+        f"{count / 1e6:.1f} M parameters, prefix {num_prefix} + {num_new} new tokens, {len(NAMES)} branches"
+    )
+    peak = peaks()
+    print("peak GFLOP/s: " + ", ".join(f"{name} {value / 1e9:.0f}" for name, value in peak.items()))
+    medians = []
+    for dtype in flags.dtypes:
+        torch_side, here = PyTorch(params, getattr(torch, dtype), prompt, sources), Here(params, dtype, row)
+        check_same(torch_side, here, noise, dtype)
+        steps = 50 if flags.full else flags.torch_steps
+        medians.append(take_turns(torch_side, here, noise, flags.rounds, steps))
+        report(medians[-1], peak[dtype], num_prefix, num_new)
+    best = Turn(*map(min, zip(*medians, strict=True)))
+    print(
+        f"each side in its better dtype: {best.torch / best.here_10:.2f} times faster at 10 steps, "
+        f"{best.torch / best.here_50:.2f} times at 50"
+    )
+
+
+if __name__ == "__main__":
+    main()
