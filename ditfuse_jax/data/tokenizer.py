@@ -11,6 +11,7 @@ a small model need not learn that "Fuse" and "fuse" are one word. Held-out phras
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -18,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from ditfuse_jax.data.instructions import CLASS_SYNONYMS, COUNTS, SUBTASKS, fill, instructions
 from ditfuse_jax.prompt import CHAT, REQUIREMENTS, SOURCES, SUBTASK_TAGS, TASK_TAGS
 
-VOCAB_SIZE = 1536
+VOCAB_SIZE = 1280
 # ids 0, 1, 2 as in Phi-3
 PHI3 = ("<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>")
 OWN = ("<|diffusion|>", "<img>", "</img>", "<cfg>")
@@ -26,14 +27,9 @@ LINE_ENDERS = ("<|user|>", "<|assistant|>", "<|end|>")  # swallow the newline af
 
 
 def template_pieces() -> tuple[str, ...]:
-    """The fixed texts of a prompt between its marks, longest first; each becomes one id."""
-    first, second, end = (
-        SOURCES.split("<img><|image_1|></img>")[0],
-        SOURCES[SOURCES.index(",") :],
-    )
-    SOURCES[-1]
-    second = second.split("<img>")[0]
-    chat = CHAT.split("<|user|>\n")[1].split("{}")[0]
+    """The fixed texts of a prompt between its marks; each becomes one id."""
+    first, second, end = re.split(r"<img><\|image_\d\|></img>", SOURCES)
+    chat = CHAT.split("{}")[0].removeprefix("<|user|>\n")
     tags = [f"{tag}. " for tag in (*TASK_TAGS.values(), *SUBTASK_TAGS.values())]
     return (chat, first, second, f"{end} {REQUIREMENTS}", *tags)
 
@@ -67,16 +63,14 @@ def train_tokenizer(vocab_size: int = VOCAB_SIZE) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus(), trainer)
-    # rebuilt, because the trainer marks all of its own as special: template text is ordinary text when
-    # decoded
+    # the ids are there; this sets the flags (the trainer calls them all special, template text is ordinary)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, rstrip=t in LINE_ENDERS) for t in special])
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in pieces])
     return tokenizer
 
 
 def save(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json, each under its name only
-    when whole."""
+    """Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json, whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marks = {
