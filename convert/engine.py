@@ -104,9 +104,7 @@ def _misfits(source, path, layers, want, rules) -> list[str]:
         return [f"{path}: missing, no tensor named {' or '.join(names)}"]
     stacked = -1 not in layers
     if stacked and (gaps := set(range(want[0])) ^ layers.keys()):
-        return [
-            f"{path}: layers {sorted(gaps)} are {'missing' if gaps - layers.keys() else 'more than the model has'}"
-        ]
+        return [f"{path}: layers {sorted(gaps)} are {'missing' if gaps - layers.keys() else 'too many'}"]
     wrong = []
     for parts in layers.values():
         try:
@@ -135,21 +133,19 @@ def layer(source: Mapping[str, np.ndarray], parts: list[Piece]) -> list[np.ndarr
     return [piece.rule.transform.forward(source[piece.key]) for piece in parts]
 
 
-def rows(parts: list[np.ndarray], dtype: np.dtype) -> Iterator[tuple[slice, np.ndarray]]:
-    """One layer in pieces of at most PIECE bytes along its first axis: (rows, contiguous array of `dtype`)."""
+def rows(parts: list[np.ndarray]) -> Iterator[tuple[slice, np.ndarray]]:
+    """One layer in pieces of at most PIECE bytes along its first axis: (rows, array), joined, not cast."""
     length = len(parts[0])
     row_bytes = sum(part.nbytes for part in parts) // max(length, 1)
     step = max(1, PIECE // max(row_bytes, 1))
     for start in range(0, length, step):
         block = slice(start, start + step)
-        joined = (
-            parts[0][block] if len(parts) == 1 else np.concatenate([part[block] for part in parts], axis=-1)
-        )
-        yield block, np.ascontiguousarray(joined, dtype)
+        pieces = [part[block] for part in parts]
+        yield block, pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
 
 def name_of(rule: Rule, index: int) -> str:
-    """The source name that `rule` reads for layer `index`: its regex, which is a literal but for the group."""
+    """The source name that `rule` reads for layer `index`: its regex, a literal but for the group."""
     name = rule.source.replace(r"(\d+)", str(index)).replace("\\", "")
     assert re.fullmatch(rule.source, name), f"{rule.source} cannot be spelled backwards"
     return name
@@ -158,7 +154,7 @@ def name_of(rule: Rule, index: int) -> str:
 def invert(
     target: Mapping[str, np.ndarray], rules: tuple[Rule, ...], spelled: frozenset[str] = frozenset()
 ) -> dict[str, np.ndarray]:
-    """Source tensors from the model's own: the first rule of each target, or the one whose regex is in `spelled`.
+    """Source tensors from the model's own: by the first rule of each target, or by the one in `spelled`.
 
     Raises ValueError naming every parameter that no rule (or only a joining one) writes.
     """

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m convert {omnigen,vae,lora,inspect,export,export-lora} ...; see docs/convert.md."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m convert", description="Published weights in, and out again."
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, help: str, *, target: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.add_argument("source", metavar="SRC", type=str if name == "omnigen" else Path)
+        if target:
+            sub.add_argument("target", metavar="DST", type=Path, help="folder to write")
+            sub.add_argument(
+                "--overwrite", action="store_true", help="replace DST once the new one is complete"
+            )
+        return sub
+
+    omnigen = command("omnigen", "OmniGen (official or diffusers layout, or a hub id) to a checkpoint folder")
+    omnigen.add_argument(
+        "--lora", metavar="ADAPTER", type=Path, help="adapter folder to merge into the weights"
+    )
+    omnigen.add_argument("--dtype", choices=("bfloat16", "float32"), help="to store; default: the source's")
+    omnigen.add_argument("--vae", metavar="VAE", type=Path, help="autoencoder, where SRC has no vae/")
+    vae = command("vae", "an SDXL autoencoder (diffusers folder or original file) to a folder of its own")
+    vae.add_argument("--scaling-factor", type=float, help="of a file without config; default: SDXL's 0.13025")
+    command("lora", "a PEFT adapter to an adapter folder, kept apart from the weights")
+    command("inspect", "what a folder is and holds", target=False)
+    command("export", "a checkpoint folder to the official layout")
+    command("export-lora", "an adapter folder to PEFT's files")
+    return top
+
+
+def run(args: argparse.Namespace) -> None:
+    from convert import jobs, lora, report  # flax and jax: not for --help
+
+    if args.command == "inspect":
+        print("\n".join(report.report(args.source)))
+        return
+    if args.command == "omnigen":
+        options = {"lora": args.lora, "dtype": args.dtype, "vae": args.vae}
+        jobs.convert_omnigen(args.source, args.target, **options, overwrite=args.overwrite)
+    elif args.command == "vae":
+        options = {"scaling_factor": args.scaling_factor}
+        jobs.convert_vae(args.source, args.target, **options, overwrite=args.overwrite)
+    elif args.command == "lora":
+        stamp = jobs.stamp(str(args.source), args.source)
+        lora.convert_lora(args.source, args.target, stamp=stamp, overwrite=args.overwrite)
+    elif args.command == "export":
+        jobs.export(args.source, args.target, overwrite=args.overwrite)
+    else:
+        lora.export_lora(args.source, args.target, overwrite=args.overwrite)
+    print(f"wrote {args.target}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 2 after one message on stderr."""
+    args = parser().parse_args(argv)
+    try:
+        run(args)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        print(f"convert {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"convert {args.command}: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _terminate(number, frame):
+    raise KeyboardInterrupt  # so that `kill` cleans up as Ctrl-C does
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())

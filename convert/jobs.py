@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole conversions: published folders to checkpoint folders, and back. Everything streams."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+import ditfuse_jax
+from convert import engine, omnigen
+from convert.configs import (
+    autoencoder_config,
+    diffusers_config,
+    official_config,
+    original_vae_config,
+    phi3_config,
+    vae_config,
+)
+from convert.engine import Plan, Rule
+from convert.lora import check_fit, describe, merged, merged_kernels
+from convert.reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
+from convert.vae import vae_rules
+from ditfuse_jax.adapter import Adapter, read_adapter
+from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.model import Transformer
+from ditfuse_jax.tensorfile import Spec, open_tensors, write_tensors
+from ditfuse_jax.vae import VAE
+from ditfuse_jax.weights import (
+    FORMAT,
+    MODEL_FILE,
+    VAE_FILE,
+    copy_tokenizer,
+    new_folder,
+    parameter_shapes,
+    read_folder,
+    read_json,
+    write_config,
+    write_vae_config,
+)
+
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+
+
+class Component(NamedTuple):
+    """One network of a source, checked against the rules and the model's shapes, not yet read."""
+
+    source: Tensors
+    plan: Plan
+    shapes: dict[str, tuple[int, ...]]
+    config: TransformerConfig | VAEConfig
+    provenance: dict
+
+
+def convert_omnigen(
+    name: str,
+    target: Path,
+    *,
+    lora: Path | None = None,
+    dtype: str | None = None,
+    vae: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint folder.
+
+    Args:
+      name: a folder in the official or the diffusers layout, or a hub id.
+      lora: adapter folder to merge into the weights.
+      dtype: of the stored transformer; default: the source's. The autoencoder keeps its own dtype.
+      vae: folder or file of the autoencoder, where the source has none.
+    Raises ValueError in one sentence, or with a list of all that does not fit.
+    """
+    folder = locate(name)
+    if folder.is_file():
+        what = (
+            refusal(folder, MODEL_FILE)
+            if folder.suffix in PICKLES
+            else f"{folder} is a file; name its folder"
+        )
+        raise ValueError(what)
+    layout = layout_of(folder)
+    model = read_model(folder, layout, dtype)
+    autoencoder = read_vae(vae_place(folder, vae))
+    adapter = read_adapter(lora) if lora else None
+    if adapter:
+        check_fit(adapter, model.shapes, lora)
+    tokenizer = folder / "tokenizer" if layout == "diffusers" else folder
+    provenance = {
+        **stamp(name, folder),
+        "layout": layout,
+        "merged": describe(lora, adapter) if adapter else None,
+        **model.provenance,
+        **autoencoder.provenance,
+    }
+    with new_folder(target, overwrite=overwrite) as partial:
+        copy_tokenizer(tokenizer, partial)
+        hashes = Hashing(folder, [*model.source.files, *autoencoder.source.files])
+        stored = np.dtype(dtype) if dtype else None
+        stream(model, partial / MODEL_FILE, dtype=stored, adapter=adapter)
+        stream(autoencoder, partial / VAE_FILE)
+        provenance["sha256"] = hashes.result()
+        write_config(partial, CheckpointConfig(model=model.config, vae=autoencoder.config), provenance)
+
+
+def layout_of(folder: Path) -> str:
+    """`official` or `diffusers`; raises ValueError for a folder that is neither."""
+    if (folder / "transformer").is_dir():
+        return "diffusers"
+    if (folder / "config.json").is_file():
+        if read_json(folder / "config.json").get("format", "").startswith(FORMAT):
+            raise ValueError(f"{folder} is converted already; use it as it is, or `convert export` it")
+        return "official"
+    if pickles := sorted(path for path in folder.glob("*") if path.suffix in PICKLES):
+        raise ValueError(refusal(pickles[0], MODEL_FILE))
+    raise ValueError(
+        f"{folder} has neither config.json (official layout) nor transformer/ (diffusers layout); "
+        "download the whole checkpoint, for example Shitao/OmniGen-v1"
+    )
+
+
+def read_model(folder: Path, layout: str, dtype: str | None) -> Component:
+    """The transformer of a source folder."""
+    place, stem, parse, rules = {
+        "official": (folder, "model", official_config, omnigen.RULES),
+        "diffusers": (folder / "transformer", DIFFUSERS_STEM, diffusers_config, omnigen.DIFFUSERS_RULES),
+    }[layout]
+    settings = read_json(place / "config.json")
+    source = read_tensors(place, stem)
+    stored = np.dtype(dtype) if dtype else source.dtype
+    config = parse(settings, place / "config.json", "bfloat16" if stored.name == "bfloat16" else "float32")
+    table = omnigen.find_table(source.arrays, config.width)
+    if table and table.computed:
+        rules = omnigen.without_table(rules)
+    config = replace(config, position_table=bool(table and not table.computed))
+    shapes = model_shapes(config)
+    kept = {"source_config": settings, "dtype": stored.name, "source_dtype": source.dtype.name}
+    kept["position_table"] = table and {"dtype": (np.dtype(dtype) if dtype else table.dtype).name}
+    return Component(source, engine.plan(source.arrays, rules, shapes, what=str(place)), shapes, config, kept)
+
+
+def model_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    shapes = parameter_shapes(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    return {path: leaf.shape for path, leaf in shapes.items()}
+
+
+def vae_shapes(config: VAEConfig) -> dict[str, tuple[int, ...]]:
+    return {
+        path: leaf.shape for path, leaf in parameter_shapes(lambda: VAE(config, rngs=nnx.Rngs(0))).items()
+    }
+
+
+def vae_place(folder: Path, named: Path | None) -> Path:
+    """Where the autoencoder of a checkpoint is; raises ValueError saying how to get one."""
+    if named:
+        return named
+    if (folder / "vae").is_dir():
+        return folder / "vae"
+    raise ValueError(
+        f"{folder} has no vae/ folder; download vae/config.json and vae/{DIFFUSERS_STEM}.safetensors "
+        "of the checkpoint into it, or name an autoencoder with --vae"
+    )
+
+
+def read_vae(place: Path, scaling_factor: float | None = None) -> Component:
+    """The autoencoder of a diffusers folder, or of a single file, which does not say its scaling factor."""
+    if not place.exists():
+        raise ValueError(f"{place} does not exist; name the folder or the safetensors file of an autoencoder")
+    if place.is_file():
+        settings, source = None, read_file(place)
+        config = original_vae_config(source.arrays, place, scaling_factor)
+    else:
+        settings = read_json(place / "config.json")
+        source, config = read_tensors(place, DIFFUSERS_STEM), vae_config(settings, place / "config.json")
+    rules, shapes = vae_rules(config), vae_shapes(config)
+    plan = engine.plan(source.arrays, rules, shapes, what=str(place))
+    kept = {"vae_source_config": settings, "vae_spelling": spelling(plan, rules) if settings else []}
+    return Component(source, plan, shapes, config, kept)
+
+
+def spelling(plan: Plan, rules: tuple[Rule, ...]) -> list[str]:
+    """The rules used that are not the first of their target: old names, for the export to write again."""
+    first: dict[str, str] = {}
+    for rule in rules:
+        first.setdefault(rule.target, rule.source)
+    used = {piece.rule for layers in plan.values() for parts in layers for piece in parts}
+    return sorted(rule.source for rule in used if first[rule.target] != rule.source)
+
+
+def convert_vae(
+    source: Path, target: Path, *, scaling_factor: float | None = None, overwrite: bool = False
+) -> None:
+    """Writes a folder with an autoencoder alone."""
+    component = read_vae(source, scaling_factor)
+    with new_folder(target, overwrite=overwrite) as partial:
+        hashes = Hashing(source if source.is_dir() else source.parent, component.source.files)
+        stream(component, partial / VAE_FILE)
+        provenance = {**stamp(str(source), source), **component.provenance, "sha256": hashes.result()}
+        write_vae_config(partial, component.config, provenance)
+
+
+def stamp(name: str, folder: Path) -> dict:
+    """The part of provenance that every conversion has."""
+    return {
+        "source": name,
+        "licence": licence(folder) if folder.is_dir() else None,
+        "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "tool": f"ditfuse-jax {ditfuse_jax.__version__}",
+    }
+
+
+class Hashing:
+    """SHA-256 of files on a second thread, while the first converts, because hashing 15 GB takes long."""
+
+    def __init__(self, folder: Path, files: list[Path]):
+        self.folder, self.files, self.hashes = folder, files, {}
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        for path in self.files:
+            inside = path.is_relative_to(self.folder)
+            name = str(path.relative_to(self.folder)) if inside else str(path)
+            self.hashes[name] = sha256([path])[path.name]
+
+    def result(self) -> dict[str, str]:
+        self.thread.join()
+        return {name: self.hashes[name] for name in sorted(self.hashes)}
+
+
+def stream(
+    component: Component, path: Path, *, dtype: np.dtype | None = None, adapter: Adapter | None = None
+) -> None:
+    """Writes a component under our names, one bounded piece of a tensor at a time."""
+    arrays, plan = component.source.arrays, component.plan
+    kernels = merged_kernels(adapter)
+
+    def dtype_of(name: str) -> np.dtype:
+        return dtype or arrays[plan[name][0][0].key].dtype
+
+    def pieces(name: str) -> Iterator[np.ndarray]:
+        for index, parts in enumerate(plan[name]):
+            for block, piece in engine.rows(engine.layer(arrays, parts)):
+                if name in kernels:
+                    piece = merged(piece, name, index, block, adapter)
+                yield np.ascontiguousarray(piece, dtype_of(name))
+
+    specs = {name: Spec(shape, dtype_of(name)) for name, shape in component.shapes.items()}
+    write_with_progress(path, specs, pieces, {"format": FORMAT})
+
+
+def write_with_progress(path: Path, specs: Mapping[str, Spec], pieces, metadata: Mapping[str, str]) -> None:
+    """`write_tensors` with a bar on a terminal."""
+    total = sum(spec.nbytes for spec in specs.values())
+    with tqdm(total=total, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+
+        def counted(name: str) -> Iterator[np.ndarray]:
+            for piece in pieces(name):
+                yield piece
+                bar.update(piece.nbytes)
+
+        write_tensors(path, specs, counted, metadata)
+
+
+def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Writes a checkpoint folder in the official layout: config.json, tokenizer, model.safetensors, vae/.
+
+    The position table is written back unless the source had none: the official strict load asks for it.
+    """
+    config, provenance = read_folder(folder)
+    model = engine.invert(open_tensors(folder / MODEL_FILE), omnigen.RULES)
+    official = provenance.get("layout") == "official"
+    settings = provenance["source_config"] if official else phi3_config(config.model)
+    with new_folder(target, overwrite=overwrite) as partial:
+        copy_tokenizer(folder, partial)
+        export_model(model, config.model, provenance, partial / MODEL_FILE)
+        export_vae(folder, config.vae, provenance, partial / "vae")
+        _write_json(partial / "config.json", settings)
+
+
+def export_model(
+    model: Mapping[str, np.ndarray], config: TransformerConfig, provenance: Mapping, path: Path
+) -> None:
+    specs = {name: Spec(array.shape, array.dtype) for name, array in model.items()}
+    table = provenance.get("position_table", {"dtype": model["llm.embed_tokens.weight"].dtype.name})
+    if table and "pos_embed" not in model:
+        shape = (1, omnigen.POSITION_GRID**2, config.width)
+        specs["pos_embed"] = Spec(shape, np.dtype(table["dtype"]))
+
+    def pieces(name: str) -> Iterator[np.ndarray]:
+        if name in model:
+            return array_pieces(model[name])
+        return omnigen.computed_table(config.width, specs[name].dtype)
+
+    write_with_progress(path, specs, pieces, {"format": "pt"})
+
+
+def array_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    return (np.ascontiguousarray(piece) for _, piece in engine.rows([array]))
+
+
+def export_vae(folder: Path, config: VAEConfig, provenance: Mapping, target: Path) -> None:
+    """vae/ in the names of diffusers; with the old names of attention where the source had them."""
+    spelled = frozenset(provenance.get("vae_spelling", ()))
+    arrays = engine.invert(open_tensors(folder / VAE_FILE), vae_rules(config), spelled)
+    target.mkdir()
+    specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
+    path = target / f"{DIFFUSERS_STEM}.safetensors"
+    write_with_progress(path, specs, lambda name: array_pieces(arrays[name]), {"format": "pt"})
+    _write_json(target / "config.json", provenance.get("vae_source_config") or autoencoder_config(config))
+
+
+def _write_json(path: Path, values: Mapping) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published checkpoints on disk: which files they are, what they hold, what is missing. Nothing is loaded."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax.tensorfile import open_tensors
+from ditfuse_jax.weights import read_json
+
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+FLOATS = ("float32", "bfloat16", "float16")
+HUB_FILES = (
+    "*.json",
+    "*.safetensors",
+    "*/*.json",
+    "*/*.safetensors",
+    "tokenizer.model",
+    "README.md",
+    "LICENSE*",
+)
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Tensors(NamedTuple):
+    arrays: dict[str, np.ndarray]  # views of memory-mapped files
+    files: list[Path]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype that most of the bytes have."""
+        sizes: dict[np.dtype, int] = {}
+        for array in self.arrays.values():
+            sizes[array.dtype] = sizes.get(array.dtype, 0) + array.nbytes
+        return max(sizes, key=sizes.get)
+
+
+def locate(source: str) -> Path:
+    """The local folder (or file) of a path or a hub id; raises ValueError saying what to download."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if HUB_NAME.fullmatch(source):
+        return _download(source)
+    raise ValueError(f"{source} does not exist; name a folder, or a hub id such as Shitao/OmniGen-v1")
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise ValueError(
+            f"{hub_id} is no folder here, and a download needs `pip install ditfuse-jax[hub]`"
+        ) from None
+    import httpx
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), etag_timeout=5))
+    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise ValueError(
+            f"{hub_id} is not here and cannot be fetched ({type(error).__name__}); on another "
+            f"machine run `hf download {hub_id} --local-dir {hub_id.split('/')[1]} --include '*.json' "
+            "'*.safetensors'`, copy that folder here and name it as SRC"
+        ) from None
+
+
+def read_tensors(folder: Path, stem: str) -> Tensors:
+    """The tensors of `stem`.safetensors in `folder`, or its shards; raises ValueError if some are missing."""
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        return _checked(open_tensors(single), [single])
+    if index.is_file():
+        return _read_shards(folder, index)
+    if pickles := sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES):
+        raise ValueError(refusal(folder / pickles[0], single.name))
+    raise ValueError(
+        f"{folder} has no {single.name}; download it (or {index.name} and its shards) into this folder"
+    )
+
+
+def refusal(path: Path, wanted: str) -> str:
+    """Why a pickle is not opened."""
+    return (
+        f"{path} is a pickle, which can run any code when it is opened, so it is refused; "
+        f"download {wanted} of the same checkpoint instead, or save it as safetensors"
+    )
+
+
+def read_file(path: Path) -> Tensors:
+    """The tensors of one safetensors file."""
+    if path.suffix in PICKLES:
+        raise ValueError(refusal(path, f"{path.stem}.safetensors"))
+    return _checked(open_tensors(path), [path])
+
+
+def _read_shards(folder: Path, index: Path) -> Tensors:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise ValueError(f"{index} has no weight_map; copy or download it again")
+    files = sorted({folder / str(name) for name in places.values()})
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise ValueError(
+            f"{folder} lacks {', '.join(missing)}, named in {index.name}; download the missing shards"
+        )
+    shards = {path.name: open_tensors(path) for path in files}
+    lost = sorted(key for key, name in places.items() if key not in shards[name])
+    extra = sorted(key for name, arrays in shards.items() for key in arrays if places.get(key) != name)
+    if lost or extra:
+        raise ValueError(
+            f"{index.name} and the shards in {folder} disagree on {', '.join((lost + extra)[:8])}; "
+            "download all of them again"
+        )
+    return _checked({key: shards[name][key] for key, name in places.items()}, files)
+
+
+def _checked(arrays: dict[str, np.ndarray], files: list[Path]) -> Tensors:
+    wrong = [f"{key} ({array.dtype})" for key, array in arrays.items() if array.dtype.name not in FLOATS]
+    if wrong or not arrays:
+        what = (
+            f"has tensors that are none of {', '.join(FLOATS)}: {', '.join(wrong[:8])}"
+            if wrong
+            else "holds no tensors"
+        )
+        raise ValueError(f"{files[0]} {what}; use the published, unquantised weights")
+    return Tensors(arrays, files)
+
+
+def sha256(paths: Iterable[Path]) -> dict[str, str]:
+    """{file name: hash}, read as a stream."""
+    hashes = {}
+    for path in paths:
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def licence(folder: Path) -> str | None:
+    """The source's licence: the `license:` line of its model card, or the name of its licence file."""
+    card = folder / "README.md"
+    if card.is_file():
+        match = re.search(
+            r"^license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
+        if match:
+            return match[1]
+    files = sorted(path.name for path in folder.glob("LICENSE*"))
+    return f"see {files[0]} of the source" if files else None
