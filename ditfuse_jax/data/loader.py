@@ -6,7 +6,12 @@ start_batch=k)`.
 Grain's own state is not used: it differs between zero and several workers.
 """
 
+import multiprocessing
+import os
+import signal
+import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -94,10 +99,15 @@ class Loader(Iterator[Batch]):
             _parse_flags()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=BUFFER)
             stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
-        self._batches = iter(stream)
+        # The one reference to the iterator: a program that ends without closing must close and drop it while
+        # the interpreter is whole.
+        self._iterator = [iter(stream)]
+        self._close = weakref.finalize(self, _close, self._iterator)
 
     def __next__(self) -> Batch:
-        batch, notes = next(self._batches)
+        if not self._iterator:
+            raise ValueError("this loader was closed; make another with start_batch=loader.position")
+        batch, notes = next(self._iterator[0])
         self.position += 1
         for note in notes:
             warnings.warn(note, stacklevel=2)
@@ -106,7 +116,7 @@ class Loader(Iterator[Batch]):
         return Batch(Prompt(*map(np.array, batch.prompt)), *map(np.array, batch[1:]))
 
     def close(self) -> None:
-        self._batches.close()
+        self._close()
 
     def __enter__(self) -> "Loader":
         return self
@@ -157,6 +167,10 @@ def collate(rows: list[Row]) -> tuple[Batch, tuple[str, ...]]:
     return batch, tuple(note for row in rows for note in row.warnings)
 
 
+def _close(iterator: list) -> None:
+    iterator.pop().close()
+
+
 def _parse_flags() -> None:
     """Grain's workers read absl flags, which a program without absl.app never parsed."""
     if not flags.FLAGS.is_parsed():
@@ -165,3 +179,11 @@ def _parse_flags() -> None:
 
 def _start_worker(worker: int, num_workers: int) -> None:
     cv2.setNumThreads(0)  # one process, one core
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Grain's workers would wait for ever on a main process that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
