@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import jax
+# XLA's YNN fusions of element-wise work and reductions make a training step on CPU 1.8 times slower (docs/training.md).
+os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get("XLA_FLAGS", "")
+import jax  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parent
 HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others

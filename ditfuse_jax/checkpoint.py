@@ -12,9 +12,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from ditfuse_jax.config import to_dict
 from ditfuse_jax.train_config import TrainConfig, differences
-from ditfuse_jax.training import TrainState, state_shardings
+from ditfuse_jax.training import Params, TrainState, state_shardings
 
-STATE, CONFIG = "state", "config"  # items of a checkpoint
+STATE, CONFIG, NOTES = "state", "config", "notes"  # items of a checkpoint
 
 
 class CheckpointError(RuntimeError):
@@ -22,27 +22,41 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The checkpoints of a workdir. A step directory exists only when it is complete (Orbax renames it into place)."""
+    """The checkpoints of a workdir. A step's folder exists only when it is complete: Orbax renames it into place."""
 
-    def __init__(self, workdir: Path, *, keep: int):
+    def __init__(self, workdir: Path, *, keep: int, read_only: bool = False):
         self.folder = workdir.resolve() / "checkpoints"
         best = policies.BestN(get_metric_fn=_by_loss, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=not read_only,
+            read_only=read_only,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
-    def save(self, state: TrainState, config: TrainConfig, *, step: int, loss: float | None) -> None:
-        """Starts writing the state; `loss` is the validation loss at this step, if there is one.
+    def steps(self) -> list[int]:
+        return list(self.manager.all_steps())
+
+    def save(
+        self, state: TrainState, config: TrainConfig, *, step: int, loss: float | None, notes: dict
+    ) -> None:
+        """Starts writing the state.
+
+        Args:
+          loss: the validation loss at this step, if there is one; the step with the least is kept.
+          notes: measured values that belong to the weights.
 
         Raises CheckpointError when this or the save before could not be written.
         """
-        items = {STATE: ocp.args.PyTreeSave(owned(state)), CONFIG: ocp.args.JsonSave(to_dict(config))}
+        items = {
+            STATE: ocp.args.PyTreeSave(owned(state)),
+            CONFIG: ocp.args.JsonSave(to_dict(config)),
+            NOTES: ocp.args.JsonSave(notes),
+        }
         metrics = None if loss is None else {"loss": loss}
         self._guarded(lambda: self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics))
 
@@ -56,7 +70,23 @@ class Checkpoints:
 
     def config(self, step: int) -> dict:
         """The settings, as plain values, of the run that wrote a step."""
-        return self.manager.restore(step, args=ocp.args.Composite(**{CONFIG: ocp.args.JsonRestore()}))[CONFIG]
+        return self._json(step, CONFIG)
+
+    def notes(self, step: int) -> dict:
+        """What `save` was given as notes."""
+        return self._json(step, NOTES)
+
+    def _json(self, step: int, item: str) -> dict:
+        return self.manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
+
+    def params(self, step: int, shapes: Params, *, average: bool) -> Params:
+        """The trained parameters of a step, or their moving average, on the first device, without the rest."""
+        part = {"ema" if average else "params": shapes}
+        restore = ocp.args.PyTreeRestore(
+            part, restore_args=ocp.checkpoint_utils.construct_restore_args(part), partial_restore=True
+        )
+        found = self.manager.restore(step, args=ocp.args.Composite(**{STATE: restore}))[STATE]
+        return next(iter(found.values()))
 
     def restore(self, step: int, shapes: TrainState, config: TrainConfig, mesh) -> TrainState:
         """The state of a step, on any mesh.
@@ -66,7 +96,7 @@ class Checkpoints:
         """
         if wrong := differences(self.config(step), config):
             raise ValueError(
-                f"{self.folder} was written by another run; continue with its settings, or choose another --workdir:"
+                f"{self.folder} is of another run; continue with its settings, or choose another --workdir:"
                 + "".join(f"\n  {line}" for line in wrong)
             )
         places = state_shardings(shapes, mesh)
@@ -85,8 +115,8 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             free = shutil.disk_usage(self.folder).free / 1e6
             raise CheckpointError(
-                f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; "
-                f"step {self.manager.latest_step()} is the last complete one. Make room and run the same command again"
+                f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; step "
+                f"{self.manager.latest_step()} is the last complete one. Make room and run the same command again"
             ) from error
 
 
@@ -104,7 +134,7 @@ def _copy(state):
 
 
 def owned(state: TrainState) -> TrainState:
-    """The state in buffers of its own on CPU, where the host copy that Orbax writes from would be the donated buffer."""
+    """The state in buffers of its own on CPU, where Orbax's host copy would be the buffer that the next step reuses."""
     return _copy(state) if jax.default_backend() == "cpu" else state
 
 

@@ -77,7 +77,7 @@ def with_folders(config: TrainConfig) -> TrainConfig:
         own = {"dtype": model.dtype, "remat": model.remat, "lora": model.lora}
         model, vae = dataclasses.replace(found.model, **own), found.vae
     if config.init_vae:
-        vae = weights.read_config(Path(config.init_vae)).vae
+        vae, _ = weights.read_vae_folder(Path(config.init_vae))
     return dataclasses.replace(config, model=model, vae=vae)
 
 
@@ -85,17 +85,23 @@ def starting_weights(config: TrainConfig, mesh: Mesh) -> tuple[Params, Frozen]:
     """Random parameters, replaced by those of config.init and config.init_vae where these are set."""
     params, frozen = random_params(config, mesh)
     if config.init:
-        name = "vae.safetensors" if config.stage == "vae" else "model.safetensors"
-        base = Path(config.init) / name
-        adapter = config.stage == "model" and config.model.lora is not None
-        params = params if adapter else loaded(base, params, mesh)
-        frozen = frozen._replace(model=loaded(base, frozen.model, mesh)) if frozen.model else frozen
-    vae_folder = config.init_vae or config.init
-    if config.stage == "model" and vae_folder:
-        frozen = frozen._replace(vae=loaded(Path(vae_folder) / "vae.safetensors", frozen.vae, mesh))
+        params, frozen = from_init(config, params, frozen, mesh)
+    folder = config.init_vae or config.init
+    if config.stage == "model" and folder:
+        frozen = frozen._replace(vae=loaded(Path(folder) / weights.VAE_FILE, frozen.vae, mesh))
     elif config.stage == "model":
         warn("no init_vae: the autoencoder is random, which is good for a test only")
     return params, frozen
+
+
+def from_init(config: TrainConfig, params: Params, frozen: Frozen, mesh: Mesh) -> tuple[Params, Frozen]:
+    """config.init's weights of the network that trains; an adapter starts as nothing, on top of them."""
+    if config.stage == "vae":
+        return loaded(Path(config.init) / weights.VAE_FILE, params, mesh), frozen
+    base = frozen.model if config.model.lora else params | frozen.model
+    stored = loaded(Path(config.init) / weights.MODEL_FILE, base, mesh)
+    params = params if config.model.lora else {name: stored[name] for name in params}
+    return params, frozen._replace(model={name: stored[name] for name in frozen.model})
 
 
 def loaded(file: Path, params: Params, mesh: Mesh) -> Params:

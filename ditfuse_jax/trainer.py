@@ -18,7 +18,7 @@ from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.log import Clock, Log, progress, record
 from ditfuse_jax.sharding import local_rows, put_batch
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import Frozen, Metrics, TrainState, new_state, train_step
+from ditfuse_jax.training import Frozen, Metrics, TrainState, code_statistics, new_state, train_step
 
 
 class Diverged(RuntimeError):
@@ -114,7 +114,7 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
             pending = None
             loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
             if saves:
-                checkpoints.save(state, config, step=step, loss=loss)
+                checkpoints.save(state, config, step=step, loss=loss, notes=notes(state, batch, config))
                 saved = step
             clock.read()
         else:
@@ -125,7 +125,7 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
     if pending:
         finish(pending)
     if saved != step:
-        checkpoints.save(state, config, step=step, loss=None)
+        checkpoints.save(state, config, step=step, loss=None, notes=notes(state, batch, config))
     checkpoints.wait()
     checkpoints.close()
     log.close()
@@ -146,13 +146,21 @@ def resumed(
     return checkpoints.restore(step, shapes, config, mesh), step
 
 
+def notes(state: TrainState, batch, config: TrainConfig) -> dict:
+    """For an autoencoder, mean and spread of its codes: they become shift and scale of the latents."""
+    if config.stage == "model":
+        return {}
+    mean, spread = code_statistics(state.ema or state.params, batch.target, config=config)
+    return {"code_mean": float(mean), "code_spread": float(spread)}
+
+
 def check_finite(pending: Pending, metrics: Metrics) -> None:
     if math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm):
         return
     raise Diverged(
-        f"step {pending.step}: loss {metrics.loss}, gradient norm {metrics.grad_norm}. Its samples have the indices "
-        f"{', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; look at the "
-        "samples, or continue with a lower optim.learning_rate"
+        f"step {pending.step}: loss {metrics.loss}, gradient norm {metrics.grad_norm}. Its samples have the "
+        f"indices {', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; look "
+        "at the samples, or continue with a lower optim.learning_rate"
     )
 
 
@@ -165,7 +173,7 @@ def fixed_batches(data: Data, config: TrainConfig, mesh: Mesh) -> validation.Hel
 def validate(
     state: TrainState, frozen: Frozen, fixed, step: int, config: TrainConfig, log: Log, workdir: Path
 ) -> float:
-    """Losses and pictures of the held-out batches, logged; returns the loss. The average is judged where there is one."""
+    """Losses and pictures of the held-out batches, logged; returns the loss. A moving average is judged first."""
     params = state.ema or state.params
     found = validation.losses(params, frozen, fixed, config)
     sheet = validation.pictures(params, frozen, fixed, config)

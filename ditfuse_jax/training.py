@@ -313,3 +313,10 @@ def per_task(losses: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:
 def held_out_losses(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """Loss of each row [B] with the given noise and times."""
     return LOSSES[config.stage](params, frozen, batch, drawn, config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def code_statistics(params: Params, images: jax.Array, *, config: TrainConfig) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of the autoencoder's codes of uint8 images [B, H, W, 3]."""
+    code = fill(vae(config), params).moments(to_pixels(images)).mean
+    return code.mean(), code.std()

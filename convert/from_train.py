@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run's checkpoint to a folder that `infer.py` loads."""
+
+import dataclasses
+import datetime
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ditfuse_jax import run, weights
+from ditfuse_jax.adapter import save_adapter
+from ditfuse_jax.checkpoint import Checkpoints
+from ditfuse_jax.config import CheckpointConfig, SamplingConfig, from_dict
+from ditfuse_jax.lora import merge
+from ditfuse_jax.sharding import make_mesh, parse_mesh
+from ditfuse_jax.tensorfile import save_tensors
+from ditfuse_jax.train_config import TrainConfig
+from ditfuse_jax.training import Params, shapes
+
+
+def from_train(
+    workdir: Path, target: Path, *, step: int | None, raw: bool, merged: bool, dtype: str, overwrite: bool
+) -> None:
+    """Writes what the run trained: an autoencoder folder, a checkpoint folder, or an adapter folder.
+
+    Args:
+      step: default: the last complete one.
+      raw: the parameters themselves where the run keeps a moving average.
+      merged: for an adapter: merge it into its base and write a whole checkpoint folder.
+      dtype: of the stored tensors.
+    Raises ValueError when there is no such step, or when target exists and overwrite is not set.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise ValueError(f"{workdir} has no checkpoints; name the --workdir of a run of train.py")
+    checkpoints = Checkpoints(workdir, keep=1, read_only=True)
+    step = checkpoints.latest() if step is None else step
+    if step is None or step not in checkpoints.steps():
+        raise ValueError(f"{workdir} has no complete step {step}; it has {checkpoints.steps()}")
+    config = from_dict(TrainConfig, checkpoints.config(step), where=f"{workdir} step {step}")
+    average = bool(config.optim.ema_decay) and not raw
+    params = checkpoints.params(step, shapes(config)[0], average=average)
+    notes = checkpoints.notes(step)
+    checkpoints.close()
+    provenance = {
+        "source": f"train.py, run {config.name}, step {step} of {config.steps}",
+        "weights": "moving average" if average else "raw",
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "base": config.init,
+    }
+    write(
+        config, cast(params, dtype), notes, target, merged=merged, dtype=dtype, stamp=(provenance, overwrite)
+    )
+
+
+def write(
+    config: TrainConfig, params: Params, notes: dict, target: Path, *, merged: bool, dtype: str, stamp
+) -> None:
+    provenance, overwrite = stamp
+    if config.stage == "vae":
+        write_vae(config, params, notes, target, provenance, overwrite=overwrite)
+    elif config.model.lora and not merged:
+        save_adapter(target, config.model.lora, params, provenance=provenance, overwrite=overwrite)
+    else:
+        write_model(config, params, target, dtype, provenance, overwrite=overwrite)
+
+
+def write_vae(
+    config: TrainConfig, params, notes: dict, target: Path, provenance: dict, *, overwrite: bool
+) -> None:
+    """An autoencoder alone; its codes' mean and spread become shift and scale, so that latents are near N(0, 1)."""
+    scale = 1.0 / max(notes["code_spread"], 1e-6)
+    vae = dataclasses.replace(config.vae, shift_factor=notes["code_mean"], scaling_factor=scale)
+    with weights.new_folder(target, overwrite=overwrite) as partial:
+        save_tensors(partial / weights.VAE_FILE, params, {"format": weights.VAE_FORMAT})
+        weights.write_vae_config(partial, vae, provenance)
+
+
+def write_model(
+    config: TrainConfig, params, target: Path, dtype: str, provenance: dict, *, overwrite: bool
+) -> None:
+    """A whole checkpoint folder; what the run did not train comes from where the run took it."""
+    _, frozen = run.starting_weights(config, make_mesh(parse_mesh("")))
+    base = cast(frozen.model, dtype)
+    model = merge(base, params, config.model.lora) if config.model.lora else params | base
+    sampling = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
+    settings = CheckpointConfig(
+        model=dataclasses.replace(config.model, lora=None), vae=config.vae, sampling=sampling
+    )
+    weights.save_folder(
+        target,
+        settings,
+        model=model,
+        vae=cast(frozen.vae, dtype),
+        tokenizer=run.tokenizer_folder(config),
+        provenance=provenance,
+        overwrite=overwrite,
+    )
+
+
+def cast(params: Params, dtype: str) -> dict[str, np.ndarray]:
+    return {
+        name: np.asarray(jax.device_get(value)).astype(jax.numpy.dtype(dtype))
+        for name, value in params.items()
+    }
