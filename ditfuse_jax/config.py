@@ -27,7 +27,9 @@ class LoraConfig:
             raise ValueError(f"LoRA rank {self.rank} is not positive; use 1 or more")
         wrong = [name for name in self.targets if name not in LINEARS]
         if wrong or not self.targets:
-            raise ValueError(f"LoRA targets {self.targets} must be a non-empty choice of {', '.join(LINEARS)}")
+            raise ValueError(
+                f"LoRA targets {self.targets} must be a non-empty choice of {', '.join(LINEARS)}"
+            )
 
     @property
     def scale(self) -> float:
@@ -65,13 +67,19 @@ class TransformerConfig:
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+            raise ValueError(
+                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
+            )
         if self.head_dim % 2 or self.width % 4:
-            raise ValueError(f"head width {self.head_dim} must be even and width {self.width} a multiple of 4")
+            raise ValueError(
+                f"head width {self.head_dim} must be even and width {self.width} a multiple of 4"
+            )
         for name in ("short_factor", "long_factor"):
             factors = getattr(self, name)
             if factors and len(factors) != self.head_dim // 2:
-                raise ValueError(f"{name} has {len(factors)} values, head width {self.head_dim} needs {self.head_dim // 2}")
+                raise ValueError(
+                    f"{name} has {len(factors)} values, head width {self.head_dim} needs {self.head_dim // 2}"
+                )
         if bool(self.short_factor) != bool(self.long_factor):
             raise ValueError("short_factor and long_factor must be given together")
         one_of("dtype", self.dtype, ("float32", "bfloat16"))
@@ -88,7 +96,14 @@ class TransformerConfig:
     @classmethod
     def tiny(cls, **changes) -> "TransformerConfig":
         """The size that tests use; head width 16."""
-        small = {"vocab_size": 512, "width": 64, "mlp_width": 128, "num_layers": 3, "num_heads": 4, "num_kv_heads": 4}
+        small = {
+            "vocab_size": 512,
+            "width": 64,
+            "mlp_width": 128,
+            "num_layers": 3,
+            "num_heads": 4,
+            "num_kv_heads": 4,
+        }
         return cls(**(small | changes))
 
     @classmethod
@@ -120,7 +135,9 @@ class VAEConfig:
     def __post_init__(self):
         wrong = [c for c in self.block_out_channels if c % self.norm_groups]
         if wrong or not self.block_out_channels:
-            raise ValueError(f"block_out_channels {self.block_out_channels} must be multiples of norm_groups {self.norm_groups}")
+            raise ValueError(
+                f"block_out_channels {self.block_out_channels} must be multiples of norm_groups {self.norm_groups}"
+            )
 
     @property
     def factor(self) -> int:

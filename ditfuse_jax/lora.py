@@ -20,7 +20,9 @@ def matmul(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
 class Linear(nnx.Module):
     """x W (+ b) with W [in, out]; float32 out, multiplied in the compute dtype."""
 
-    def __init__(self, num_in: int, num_out: int, *, use_bias=True, init=None, dtype, param_dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, num_in: int, num_out: int, *, use_bias=True, init=None, dtype, param_dtype, rngs: nnx.Rngs
+    ):
         init = init or nnx.initializers.lecun_normal()
         self.dtype = dtype
         self.kernel = nnx.Param(init(rngs.params(), (num_in, num_out), param_dtype))
@@ -64,7 +66,9 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
     """
     wanted = {f"layers.{name}.{part}" for name in lora.targets for part in ("lora_a", "lora_b")}
     if wrong := sorted(wanted ^ adapter.keys()):
-        raise ValueError(f"the adapter and its targets {', '.join(lora.targets)} differ in {', '.join(wrong)}")
+        raise ValueError(
+            f"the adapter and its targets {', '.join(lora.targets)} differ in {', '.join(wrong)}"
+        )
     merged = dict(params)
     for name in lora.targets:
         a, b = (adapter[f"layers.{name}.{part}"] for part in ("lora_a", "lora_b"))
@@ -75,5 +79,7 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
                 "it was trained for another model"
             )
         delta = jnp.einsum("lir,lro->lio", a.astype(jnp.float32), b.astype(jnp.float32))
-        merged[f"layers.{name}.kernel"] = (kernel.astype(jnp.float32) + lora.scale * delta).astype(kernel.dtype)
+        merged[f"layers.{name}.kernel"] = (kernel.astype(jnp.float32) + lora.scale * delta).astype(
+            kernel.dtype
+        )
     return merged

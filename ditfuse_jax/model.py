@@ -156,7 +156,14 @@ class Transformer(nnx.Module):
         return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True)[1]
 
     def velocity(
-        self, x: Patches, t: jax.Array, cache: KV, prompt: Prompt, *, num_target: jax.Array, rope_length: jax.Array
+        self,
+        x: Patches,
+        t: jax.Array,
+        cache: KV,
+        prompt: Prompt,
+        *,
+        num_target: jax.Array,
+        rope_length: jax.Array,
     ) -> jax.Array:
         """Velocity of the target at time t, float32 [B, P, 4 C].
 
@@ -209,7 +216,9 @@ class Transformer(nnx.Module):
             return self.position_table[...][place[..., 0] * POSITION_GRID + place[..., 1]].astype(jnp.float32)
         return position_embedding(place, self.cfg.width)
 
-    def suffix_layout(self, prompt: Prompt, num_target, rope_length, num_patches: int) -> tuple[Rope, jax.Array]:
+    def suffix_layout(
+        self, prompt: Prompt, num_target, rope_length, num_patches: int
+    ) -> tuple[Rope, jax.Array]:
         """RoPE angles and visible_until of the time token and the target, which follow the prefix in position."""
         first = prompt.token_ids.shape[1] - jnp.asarray(prompt.num_padding)
         positions = first[:, None] + jnp.arange(1 + num_patches)[None, :]

@@ -17,7 +17,9 @@ BOS_ID = 1
 PADDING_ID = 2  # of inference; training pads with another id, which never matters either
 
 CHAT = "<|user|>\nGenerate an image according to the following instructions\n{}<|end|>\n<|assistant|>\n<|diffusion|>"
-SOURCES = "This is the first image <img><|image_1|></img>, and this is the second image <img><|image_2|></img>."
+SOURCES = (
+    "This is the first image <img><|image_1|></img>, and this is the second image <img><|image_2|></img>."
+)
 REQUIREMENTS = "Please generate the image based on the following requirements: "
 NEGATIVE_PROMPT = (
     "low quality, jpeg artifacts, ugly, duplicate, morbid, mutilated, extra fingers, mutated hands, poorly drawn hands, "
@@ -52,7 +54,9 @@ class Prompt(NamedTuple):
     positions: np.ndarray  # int32 [B, S], 0 in the padding and at the first token
     visible_until: np.ndarray  # int32 [B, S]: token s sees keys num_padding <= key < visible_until[s]
     num_padding: np.ndarray  # int32 [B]
-    slots: np.ndarray  # int32 [B, n, 2]: (start, stop) of source i's patches in the row; (0, 0) where it is absent
+    slots: (
+        np.ndarray
+    )  # int32 [B, n, 2]: (start, stop) of source i's patches in the row; (0, 0) where it is absent
 
 
 def load_tokenizer(folder):
@@ -65,7 +69,9 @@ def load_tokenizer(folder):
 
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
-        raise ValueError(f"{file} is missing; copy tokenizer.json and tokenizer_config.json of the checkpoint there")
+        raise ValueError(
+            f"{file} is missing; copy tokenizer.json and tokenizer_config.json of the checkpoint there"
+        )
     return PreTrainedTokenizerFast.from_pretrained(str(folder))
 
 
@@ -126,7 +132,11 @@ def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
             visible += [stop] * (stop - start)
     row = np.arange(len(ids), dtype=np.int32)
     return Prompt(
-        np.array([ids], np.int32), row[None], np.array([visible], np.int32), np.zeros(1, np.int32), slots[None]
+        np.array([ids], np.int32),
+        row[None],
+        np.array([visible], np.int32),
+        np.zeros(1, np.int32),
+        slots[None],
     )
 
 
@@ -135,7 +145,9 @@ def collate(prompts: list[Prompt], *, length: int | None = None) -> Prompt:
     longest = max(prompt.token_ids.shape[1] for prompt in prompts)
     length = length or longest
     if longest > length:
-        raise ValueError(f"a prompt has {longest} tokens, more than {length}; shorten it or allow longer ones")
+        raise ValueError(
+            f"a prompt has {longest} tokens, more than {length}; shorten it or allow longer ones"
+        )
     padded = [_pad_left(prompt, length - prompt.token_ids.shape[1]) for prompt in prompts]
     return Prompt(*(np.concatenate(field) for field in zip(*padded, strict=True)))
 
