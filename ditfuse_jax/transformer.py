@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.lora import block_linear
+from ditfuse_jax.precision import product
 
 MAX_SCORES = (
     2**27
@@ -84,11 +85,11 @@ def attention(
 
 def _attend(q, k, v, mask):
     """q [B, M, G, T, K], k and v [B, M, S, K], mask [B, T, S] -> float32 [B, M, G, T, K]."""
-    scores = jnp.einsum("bmgtk,bmsk->bmgts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = product("bmgtk,bmsk->bmgts", q, k, q.dtype.name) * q.shape[-1] ** -0.5
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1, keepdims=True)
-    y = jnp.einsum("bmgts,bmsk->bmgtk", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    y = product("bmgts,bmsk->bmgtk", weights, v, v.dtype.name)
     return y / total
 
 
@@ -158,7 +159,7 @@ class Attention(nnx.Module):
         return q, KV(k, v)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int = MAX_SCORES
     ) -> tuple[jax.Array, KV]:
         """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]. Returns [B, T, D] and the new KV."""
         q, new = self.project(x, rope)
@@ -201,7 +202,7 @@ class Block(nnx.Module):
         self.mlp = MLP(cfg, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int = MAX_SCORES
     ) -> tuple[jax.Array, KV]:
         y, new = self.attn(self.attn_norm(x), rope, mask, prefix, max_scores=max_scores)
         x = x + y

@@ -11,6 +11,7 @@ from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.flow import Guidance, branches
 from ditfuse_jax.model import Transformer
 from ditfuse_jax.prompt import encode, load_tokenizer, render
+from ditfuse_jax.transformer import attention
 
 GUIDANCE = Guidance(2.0, 1.6)
 
@@ -132,3 +133,13 @@ def test_bf16_weights_run_and_stay_close(tokenizer):
     assert np.linalg.norm(got - want) <= 0.02 * np.linalg.norm(
         want
     )  # the reference's own bf16 error is 0.6 to 1.3 %
+
+
+@pytest.mark.parametrize("max_scores", [9 * 150, 9 * 64, 4 * 9 * 150])
+def test_attention_in_small_pieces_is_the_same(max_scores):
+    rng = np.random.default_rng(0)
+    q = jnp.asarray(rng.standard_normal((2, 150, 8, 8), dtype=np.float32))
+    k, v = jnp.asarray(rng.standard_normal((2, 2, 9, 4, 8), dtype=np.float32))
+    mask = jnp.asarray(rng.random((2, 150, 9)) < 0.7).at[:, :, 0].set(True)
+    pieces = attention(q, k, v, mask, max_scores=max_scores)
+    np.testing.assert_allclose(pieces, attention(q, k, v, mask), atol=1e-6)
