@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
+
+from ditfuse_jax.data import pixels, registry, samples, sources
+from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig, resolve
+
+
+def test_jsonl_errors_name_the_line(root):
+    with pytest.raises(ValueError, match=r"train.jsonl:1: needs instruction"):
+        resolve(MixtureConfig(sources=(jsonl(root, [{"instruction": "x"}]),)), root)
+    row = {"instruction": "x", "input_images": ["a"] * 3, "output_image": "b"}
+    with pytest.raises(ValueError, match=r"train.jsonl:1: 3 input images"):
+        resolve(MixtureConfig(sources=(jsonl(root, [row]),)), root)
+
+
+def test_data_that_contradicts_itself_is_named(root):
+    with pytest.raises(ValueError, match="holds no photos"):
+        resolve(MixtureConfig(sources=(SourceConfig(name="x", path="nowhere"),)), root)
+    (root / "ivif/set/ir/v1.png").unlink()
+    with pytest.raises(ValueError, match="ir has no file for v1"):
+        demo(root)
+    write(root / "ivif/set/ir/v1.png", noise(1, 40, 64))
+    item = sources.find("pairs", "ivif/*", root).items[1]
+    with pytest.raises(ValueError, match=r"ir.v1.png is 64x40, .*vis.v1.png is 64x48"):
+        sources.load(item)
+
+
+def test_labels_are_checked_against_image_and_classes(root):
+    listing = sources.find("labelled", "seg", root)
+    write(root / "seg/labels/s0.png", np.full((48, 64), 9, np.uint8))
+    with pytest.raises(ValueError, match=r"s0.png holds class 9"):
+        sources.load(listing.items[0], listing.classes)
+    write(root / "seg/labels/s0.png", np.zeros((40, 64), np.uint8))
+    with pytest.raises(ValueError, match=r"s0.png is 64x40, its image 64x48"):
+        sources.load(listing.items[0], listing.classes)
+
+
+def test_real_focus_pairs_without_a_target_do_not_train(root):
+    source = SourceConfig(name="real", path="ivif/*", format="pairs", fuse="focus")
+    with pytest.raises(ValueError, match="no target to train on"):
+        resolve(MixtureConfig(sources=(source,)), root)
+
+
+def test_given_target_of_a_pair_is_used(root):
+    for i in range(4):
+        write(root / f"given/over/v{i}.png", noise(i, 48, 48, 3))
+        write(root / f"given/under/v{i}.png", noise(9 + i, 48, 48, 3))
+        write(root / f"given/target/v{i}.png", np.full((48, 48, 3), 77, np.uint8))
+    source = SourceConfig(name="real", path="given", format="pairs", fuse="exposure", names=None)
+    mixture = resolve(MixtureConfig(sources=(source,), condition_dropout=0.0), root)
+    assert (samples.make(mixture, 0, SMALL[0]).sample.target == 77).all()
+
+
+def test_large_jpegs_are_decoded_small(tmp_path):
+    write(tmp_path / "big.jpg", noise(0, 600, 800, 3))
+    assert pixels.read(tmp_path / "big.jpg").shape == (600, 800, 3)
+    assert pixels.read(tmp_path / "big.jpg", shortest=100).shape == (150, 200, 3)
+    assert pixels.read(tmp_path / "big.jpg", shortest=301).shape == (600, 800, 3)
+
+
+def test_files_are_read_whole_or_refused(tmp_path):
+    image = noise(0, 60, 80, 3)
+    for suffix in ("jpg", "png"):
+        file = tmp_path / f"a.{suffix}"
+        write(file, image)
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"tail")
+        assert np.abs(pixels.read(file).astype(int) - image).mean() < 6
+        for data, message in (
+            (whole[: len(whole) // 2], "[Tt]runcated"),
+            (b"", "is empty"),
+            (b"text", "cannot be decoded"),
+        ):
+            file.write_bytes(data)
+            with pytest.raises(pixels.BadFile, match=f"a.{suffix} .*{message}"):
+                pixels.read(file)
+
+
+def test_grey_alpha_16_bit_and_exif_turn(tmp_path):
+    write(tmp_path / "grey.png", noise(0, 20, 30))
+    assert pixels.read(tmp_path / "grey.png").shape == (20, 30, 3)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    assert abs(int(pixels.read(tmp_path / "deep.png")[0, 0, 0]) - 156) <= 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(0, 20, 30, 3)).save(tmp_path / "turned.jpg", exif=exif)
+    assert pixels.read(tmp_path / "turned.jpg").shape == (30, 20, 3)
+    assert pixels.size_of(tmp_path / "turned.jpg") == (30, 20)
+
+
+def test_registry_reads_published_layouts(tmp_path):
+    for name, files in {
+        "MSRS": ("train/vi/1.png", "train/ir/1.png", "train/Segmentation_labels/1.png"),
+        "RealMFF": ("imageA/001_A.png", "imageB/001_B.png", "Fusion/001_F.png"),
+        "SICE": (*(f"Dataset_Part1/7/{i}.png" for i in range(1, 8)), "Dataset_Part1/Label/7.png"),
+    }.items():
+        for file in files:
+            image = np.zeros((8, 8), np.uint8) if "labels" in file else noise(0, 8, 8, 3)
+            write(tmp_path / name / file, image)
+    msrs = sources.find("dataset", "MSRS/train", tmp_path)
+    assert sources.load(msrs.items[0], msrs.classes).labels.shape == (8, 8)
+    focus = sources.find("dataset", "RealMFF/train", tmp_path).items[0]
+    assert [file.name for file in (*focus.images, focus.target)] == ["001_A.png", "001_B.png", "001_F.png"]
+    stack = sources.find("dataset", "SICE/train", tmp_path).items[0]
+    assert [file.name for file in (*stack.images, stack.target)] == [
+        "5.png",
+        "3.png",
+        "7.png",
+    ]  # +1 EV, -1 EV
+
+
+def test_registry_says_what_is_absent(tmp_path):
+    assert set(registry.DATASETS) == {
+        "MSRS",
+        "M3FD",
+        "TNO",
+        "RoadScene",
+        "LLVIP",
+        "MFIF",
+        "RealMFF",
+        "SICE",
+        "FMB",
+    }
+    with pytest.raises(
+        ValueError, match=r"LLVIP \(test\) is not here: .*visible.test is no folder; unpack its 3463"
+    ):
+        sources.find("dataset", "LLVIP/test", tmp_path)
+    with pytest.raises(ValueError, match="did you mean MSRS"):
+        registry.get("MSR")
