@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m convert {omnigen,vae,lora,inspect,export,export-lora} ...; see docs/convert.md."""
+"""python -m convert {omnigen,vae,lora,from-train,inspect,export,export-lora} ...; see docs/convert.md."""
 
 import argparse
 import os
@@ -33,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
     vae = command("vae", "an SDXL autoencoder (diffusers folder or original file) to a folder of its own")
     vae.add_argument("--scaling-factor", type=float, help="of a file without config; default: SDXL's 0.13025")
     command("lora", "a PEFT adapter to an adapter folder, kept apart from the weights")
+    trained = command("from-train", "a --workdir of train.py to a folder that infer.py loads")
+    trained.add_argument("--step", type=int, help="default: the last complete checkpoint")
+    trained.add_argument("--raw", action="store_true", help="the weights themselves, not their moving average")
+    trained.add_argument("--merge", action="store_true", help="an adapter: merge it into its base")
+    trained.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     command("inspect", "what a folder is and holds", target=False)
     command("export", "a checkpoint folder to the official layout")
     command("export-lora", "an adapter folder to PEFT's files")
@@ -48,6 +53,11 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "omnigen":
         options = {"lora": args.lora, "dtype": args.dtype, "vae": args.vae}
         jobs.convert_omnigen(args.source, args.target, **options, overwrite=args.overwrite)
+    elif args.command == "from-train":
+        from convert.from_train import from_train  # orbax and grain: for this command alone
+
+        options = {"step": args.step, "raw": args.raw, "merged": args.merge, "dtype": args.dtype}
+        from_train(args.source, args.target, **options, overwrite=args.overwrite)
     elif args.command == "vae":
         options = {"scaling_factor": args.scaling_factor}
         jobs.convert_vae(args.source, args.target, **options, overwrite=args.overwrite)
