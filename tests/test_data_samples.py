@@ -7,7 +7,7 @@ from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, wri
 
 from ditfuse_jax import prompt
 from ditfuse_jax.data import control, pairs, pixels, samples, sources
-from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, resolve
+from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
 
 
 def test_a_stream_of_broken_files_is_an_error(root):
@@ -189,6 +189,14 @@ def test_wrong_settings_are_named(change, message):
         MixtureConfig.demo(**change)
     with pytest.raises(ValueError, match="bucket 100x96 is not in multiples of 16"):
         Bucket(height=100, width=96)
+
+
+def test_validation_takes_the_test_split_of_a_dataset_and_needs_something():
+    dataset = SourceConfig(name="d", path="MSRS/train", format="dataset", fuse="ivif")
+    photos = SourceConfig(name="p", path="photos", names=None)
+    assert [s.path for s in MixtureConfig(sources=(dataset, photos)).validation().sources] == ["MSRS/test"]
+    with pytest.raises(ValueError, match="no source has held-out files"):
+        MixtureConfig(sources=(photos,)).validation()
 
 
 def test_real_data_makes_every_task(data_root):

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets of the control task: how much each subtask tag changes brightness or contrast (paper Fig. 2 and
-11).
+"""Targets of the control task: how much each tag changes brightness or contrast (paper Fig. 2 and 11).
 
 The paper gives no strengths. Ours: brightness is a gamma curve, which never clips and moves dark pictures
-visibly;
-one step is half a stop of exponent, two steps a whole one. Contrast scales all channels about the mean
-luminance.
+visibly; one step is half a power of two of the exponent, two steps a whole one. Contrast scales all channels
+about the mean luminance.
 """
 
 import cv2
@@ -20,8 +18,7 @@ EDGE = 1 / 128  # softness of an object's edge: sigma of a Gaussian, in short si
 
 
 def adjust(image: np.ndarray, subtask: str, *, mean: float | None = None) -> np.ndarray:
-    """The whole image, uint8 [H, W, 3], changed as `subtask` says; `mean` luminance in [0, 255] defaults to
-    its own."""
+    """The whole image, uint8 [H, W, 3], changed as `subtask` says; `mean` luminance defaults to its own."""
     level = np.arange(256) / 255
     if subtask in GAMMA:
         curve = 255 * level ** GAMMA[subtask]
@@ -34,8 +31,7 @@ def adjust(image: np.ndarray, subtask: str, *, mean: float | None = None) -> np.
 
 
 def adjust_object(image: np.ndarray, subtask: str, mask: np.ndarray) -> np.ndarray:
-    """Only where bool mask [H, W] is true, with a soft edge; contrast turns about the mean luminance of the
-    object."""
+    """Only where bool mask [H, W] is true, with a soft edge; contrast turns about the object's own mean."""
     mean = float(luma(image)[mask].mean()) if mask.any() else 0.0
     return blend(image, adjust(image, subtask, mean=mean), soften(mask))
 

@@ -69,8 +69,7 @@ class Rows:
 
 
 class Tokenizer:
-    """Text -> ids, as the wrapped transformers tokenizer does, but pickled in small and without importing
-    transformers."""
+    """Text -> ids as the wrapped tokenizer does; workers unpickle it without importing transformers."""
 
     def __init__(self, wrapped):
         self.backend = wrapped.backend_tokenizer
@@ -84,8 +83,7 @@ class Ids(NamedTuple):
 
 
 class Loader(Iterator[Batch]):
-    """Endless batches from `start_batch` on. `position` is the number of the next one; `close` ends the
-    workers."""
+    """Endless batches from `start_batch` on. `position` is the next one's number; `close` ends workers."""
 
     def __init__(self, rows: Rows, *, start_batch: int, workers: int):
         self.position = start_batch
@@ -111,8 +109,7 @@ class Loader(Iterator[Batch]):
         self.position += 1
         for note in notes:
             warnings.warn(note, stacklevel=2)
-        # Workers hand over shared memory that dies with its wrapper; JAX on a CPU would keep a bare pointer
-        # to it.
+        # Workers hand over shared memory that dies with its wrapper; JAX on a CPU might keep a bare pointer.
         return Batch(Prompt(*map(np.array, batch.prompt)), *map(np.array, batch[1:]))
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""M3, multi-degrade-mask-image-modelling (paper III-B2): one photo becomes two copies, damaged block by
-block.
+"""M3 (paper III-B2): one photo becomes two copies, damaged block by block.
 
 A quarter of the blocks is damaged in both copies, each other block in exactly one. The target is the photo.
 Operations and strengths are those of the official script (make_M3_data.py), on one random generator.
@@ -25,8 +24,7 @@ SALT_AND_PEPPER = (0.01, 0.03)  # share of pixels
 
 @dataclass(frozen=True, kw_only=True)
 class M3Config:
-    """What is damaged and how. The defaults are the paper's; the official script adds salt-and-pepper to
-    noise."""
+    """What is damaged and how. Defaults of the paper; the official script adds salt-and-pepper to noise."""
 
     blocks: tuple[int, ...] = (32, 64, 128)  # pixels; one size per sample
     operations: tuple[str, ...] = OPERATIONS

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax.config import PATCH, VAE_FACTOR, one_of
-from ditfuse_jax.data import instructions, pairs, sources
+from ditfuse_jax.data import instructions, pairs, registry, sources
 from ditfuse_jax.data.m3 import M3Config
 
 FUSIONS = ("m3", "ivif", "focus", "exposure", "given")
@@ -116,13 +116,14 @@ class MixtureConfig:
             raise ValueError("all sources have weight 0")
 
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
-        """The same tasks on the validation lists: centred windows, nothing dropped, tags as in training.
+        """The same tasks on held-out files: centred windows, nothing dropped, tags as in training.
 
-        Sources without lists (`names` None, JSONL, registered datasets) have no validation part and are left
-        out.
+        Those are the stems of VALIDATION, or the test split of a registered dataset; sources with neither are
+        left out. Raises ValueError when that leaves none.
         """
-        listed = [s for s in self.sources if s.names is not None and s.format not in ("jsonl", "dataset")]
-        held_out = tuple(dataclasses.replace(s, names=VALIDATION, count=0) for s in listed)
+        held_out = tuple(source for source in map(_held_out, self.sources) if source is not None)
+        if not held_out:
+            raise ValueError(f"no source has held-out files; list some in {VALIDATION} or do not validate")
         return dataclasses.replace(
             self,
             sources=held_out,
@@ -153,8 +154,7 @@ class MixtureConfig:
 
     @classmethod
     def demo(cls, **changes) -> "MixtureConfig":
-        """All task families for the small model: colour kept, a third of the prompts untagged, both
-        dropouts."""
+        """All task families for the small model: colour kept, 30 % of the prompts untagged, both dropouts."""
         ingredients = {
             "m3": (_photos(fuse="m3"), 0.24),
             "ivif": (_infrared(), 0.16),
@@ -181,6 +181,16 @@ class MixtureConfig:
     def smoke(cls, **changes) -> "MixtureConfig":
         """The demo's tasks at 64 px."""
         return cls.demo(**({"buckets": (Bucket(height=64, width=64),)} | changes))
+
+
+def _held_out(source: SourceConfig) -> SourceConfig | None:
+    if source.format == "dataset":
+        name = source.path.partition("/")[0]
+        known = "test" in registry.get(name).splits
+        return dataclasses.replace(source, path=f"{name}/test", count=0) if known else None
+    if source.format == "jsonl" or source.names is None:
+        return None
+    return dataclasses.replace(source, names=VALIDATION, count=0)
 
 
 def _photos(**task) -> dict:
@@ -263,8 +273,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def resolve(config: MixtureConfig, root: Path) -> Mixture:
-    """Finds the files of every source. Raises ValueError naming what is empty, missing or unfit for its
-    task."""
+    """Finds the files of every source. Raises ValueError naming what is empty, missing or unfit."""
     listings = tuple(sources.find(s.format, s.path, root, s.names) for s in config.sources)
     for source, listing in zip(config.sources, listings, strict=True):
         _check_fit(source, listing)

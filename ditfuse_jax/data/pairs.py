@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two sources and their fused target: targets of real pairs, and pairs simulated from a photo with a true
-target.
+"""Two sources and their fused target: of real pairs, or simulated from a photo.
 
 Order, everywhere: source 1 is the visible / far / over-exposed image, source 2 the infrared / near /
 under-exposed one.
@@ -40,11 +39,9 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.ndarray:
-    """`rgb`: the mean of both (the paper). `luma`: the mean of both luminances under the colour of the
-    visible image.
+    """`rgb`: the mean of both (the paper). `luma`: their mean luminance under the colour of the visible one.
 
-    Adding one number to R, G and B changes the luminance and keeps Cb and Cr of BT.601, so no conversion is
-    needed.
+    Adding one number to R, G and B changes the luminance and keeps Cb and Cr of BT.601: no conversion needed.
     """
     if kind == "rgb":
         mean = (visible.astype(np.uint16) + infrared + 1) >> 1
@@ -56,8 +53,7 @@ def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.n
 
 
 def defocus(rng: np.random.Generator, image: np.ndarray) -> Fused:
-    """Source 1 is sharp where the scene is far, source 2 where it is near; every pixel is sharp in one of
-    them.
+    """Source 1 is sharp where the scene is far, source 2 where it is near; no pixel is blurred in both.
 
     The blur of each grows with the distance from its sharp side up to its own disc radius.
     """
@@ -93,8 +89,7 @@ def _standard(field: np.ndarray) -> np.ndarray:
 
 
 def _blur_by(image: np.ndarray, amount: np.ndarray, radius: float) -> np.ndarray:
-    """Disc blur whose radius is amount [H, W] * radius: between sharp, half and full, the nearer two are
-    mixed."""
+    """Disc blur of radius amount [H, W] * radius: of sharp, half and full, the nearer two are mixed."""
     half, full = (cv2.filter2D(image, -1, disc(radius * share)).astype(np.float32) for share in (0.5, 1.0))
     weight = amount[..., None]
     low = image + np.clip(2 * weight, 0, 1) * (half - image)
@@ -111,8 +106,7 @@ def disc(radius: float) -> np.ndarray:
 
 
 def expose(rng: np.random.Generator, image: np.ndarray) -> Fused:
-    """Source 1 over-exposed and clipped, source 2 under-exposed with noise in the shadows, through one
-    camera curve."""
+    """Source 1 over-exposed and clipped, source 2 dark with noise, both through one camera curve."""
     over, under = rng.uniform(*EXPOSURE_VALUES, size=2)
     strength = float(rng.uniform(*CURVE_STRENGTH))
     light = _linear(strength)  # of each of the 256 levels

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image and label files -> aligned uint8 crops. One window is drawn per sample and cut from every image of
-it."""
+"""Image and label files -> aligned uint8 crops: one window per sample, cut from every image of it."""
 
 import io
 import math
@@ -50,8 +49,7 @@ def read(path: Path, *, shortest: int | None = None) -> np.ndarray:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Class indices, uint8 [H, W]. Raises BadFile when unreadable, ValueError when it is not one channel of
-    8 bits."""
+    """Class indices, uint8 [H, W]. Raises BadFile, or ValueError when it is not one channel of 8 bits."""
     labels = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None:
         raise BadFile(f"{path} cannot be decoded; repair or remove it")
@@ -120,8 +118,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _complete(data: bytes) -> bool:
-    """True when the file visibly ends where its format ends. OpenCV pads a truncated file with grey,
-    silently."""
+    """True when the file ends as its format does. OpenCV pads a truncated file with grey, silently."""
     return (data.startswith(_JPEG_START) and data.endswith(_JPEG_END)) or (
         data.startswith(_PNG_START) and data.endswith(_PNG_END)
     )

@@ -31,8 +31,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Folders below the dataset's own; `strip` is a per-side suffix of the stems (Real-MFF: 001_A, 001_B,
-    001_F)."""
+    """Folders below the dataset's own; `strip` is a suffix of each side's stems (Real-MFF: 001_A, 001_B)."""
 
     first: str
     second: str
@@ -82,8 +81,7 @@ def _sides(folder: Path, layout: Split) -> Iterator[Pair]:
 
 
 def _stacks(folder: Path, layout: Split) -> Iterator[Pair]:
-    """Stacks `NUMBER/1.JPG, 2.JPG ...` from dark to bright around a middle shot: its two neighbours, -1 EV
-    and +1 EV."""
+    """Of stacks `NUMBER/1.JPG ...`, dark to bright, the neighbours of the middle shot: +1 EV and -1 EV."""
     targets = _stems(folder / layout.target)
     for scene in sorted(f for f in (folder / layout.first).iterdir() if f.name in targets and f.is_dir()):
         shots = sorted(_stems(scene).items(), key=lambda shot: int(shot[0]))

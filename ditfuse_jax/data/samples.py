@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One draw -> one sample: read, cut, fuse, edit, word the prompt. Each step is a function, so that each can
-be timed."""
+"""One draw -> one sample: read, cut, fuse, edit, word the prompt; each a function that can be timed."""
 
 import warnings
 from pathlib import Path
@@ -93,8 +92,7 @@ def read(mixture: Mixture, source: int, item: sources.Item, bucket: Bucket) -> s
 
 
 def cut(rng: np.random.Generator, scene: sources.Scene, bucket: Bucket, cfg: MixtureConfig) -> sources.Scene:
-    """Sources, target and labels through one window. JSONL images of different sizes are each cut at their
-    centre."""
+    """Everything through one window. JSONL images of different sizes are each cut at their centre."""
     shape = (bucket.height, bucket.width)
     everything = [*scene.images, *(extra for extra in (scene.target, scene.labels) if extra is not None)]
     sizes = [image.shape[:2] for image in everything]
@@ -174,8 +172,7 @@ def _seg(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) 
 
 
 def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
-    """Fuse, perhaps brighten, then segment. The paper has no tag for a sequence, so these prompts carry
-    none."""
+    """Fuse, perhaps brighten, then segment; untagged, since the paper has no tag for a sequence."""
     subtask = None
     if rng.random() < COMPOUND_CONTROL_SHARE:
         subtask = control.CONTROLS[rng.integers(len(control.CONTROLS))]
@@ -221,8 +218,7 @@ def patch_count(bucket: Bucket) -> int:
 
 
 def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> prompt.Prompt:
-    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that is too long or names
-    other images."""
+    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that does not fit."""
     patches = patch_count(bucket)
     try:
         row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)

@@ -17,8 +17,7 @@ UNKNOWN_LIMIT = 0.05  # share of ignored pixels above which nothing can be calle
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """image uint8 [H, W, 3] with the overlay where bool mask [H, W] is true; an empty mask leaves it as it
-    is."""
+    """image uint8 [H, W, 3] with the overlay where bool mask [H, W] is true; an empty one changes nothing."""
     if not mask.any():
         return image.copy()
     blue = np.broadcast_to(np.array(COLOUR, np.uint8), image.shape)
@@ -26,8 +25,7 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def class_mask(labels: np.ndarray, classes: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
-    """Bool [H, W]: pixels of any of the named classes. Raises ValueError for a name that `classes` does not
-    hold."""
+    """Bool [H, W]: pixels of any named class. Raises ValueError for a name that `classes` does not hold."""
     for name in names:
         if name not in classes:
             raise ValueError(f"class {name!r} is not one of {', '.join(classes)}")

@@ -15,8 +15,7 @@ from ditfuse_jax.config import one_of
 from ditfuse_jax.data import pixels, registry, segmentation
 
 FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")
-# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is the far one is not
-# known.
+# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is far is not known.
 SIDES = (("vis", "ir"), ("vi", "ir"), ("over", "under"), ("a", "b"), ("image1", "image2"))
 TARGET_FOLDER = "target"  # of a pair folder, optional
 
@@ -47,8 +46,7 @@ class Listing(NamedTuple):
 
 
 def data_root(folder: str | None = None) -> Path:
-    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError when it is not a
-    folder."""
+    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError if it is none."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     root = Path(folder or os.environ.get("DITFUSE_DATA") or beside)
     if not root.is_dir():
@@ -91,8 +89,7 @@ def photos(folder: Path, names: str | None) -> list[Item]:
 
 
 def pairs(folder: Path, names: str | None) -> list[Item]:
-    """A folder with one of SIDES below it, stems alike; `target` and `labels` beside them are used when
-    there."""
+    """A folder with one of SIDES below it, stems alike; `target` beside them is used when there."""
     sides = next(
         (side for side in SIDES if (folder / side[0]).is_dir() and (folder / side[1]).is_dir()), None
     )
