@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the autoencoder, the transformer or an adapter: `python train.py --config configs/demo.py --mesh 8`."""
+"""Trains the autoencoder, the transformer or an adapter: python train.py --config configs/demo.py --mesh 8"""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-# XLA's YNN fusions of element-wise work and reductions make a training step on CPU 1.8 times slower (docs/training.md).
+# XLA's YNN fusions make a training step on CPU 1.8 times slower (docs/training.md).
 os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get("XLA_FLAGS", "")
 import jax  # noqa: E402
 
@@ -81,5 +81,6 @@ if __name__ == "__main__":
         fail(error, 2)
     except RuntimeError as error:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
-            error = f"lost another process ({str(error).splitlines()[0]}); the same command continues from the last save"
+            reason = str(error).splitlines()[0]
+            error = f"lost another process ({reason}); the same command continues from the last save"
         fail(error, 1)

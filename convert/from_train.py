@@ -68,7 +68,7 @@ def write(
 def write_vae(
     config: TrainConfig, params, notes: dict, target: Path, provenance: dict, *, overwrite: bool
 ) -> None:
-    """An autoencoder alone; its codes' mean and spread become shift and scale, so that latents are near N(0, 1)."""
+    """An autoencoder alone; its codes' mean and spread become shift and scale: latents are near N(0, 1)."""
     scale = 1.0 / max(notes["code_spread"], 1e-6)
     vae = dataclasses.replace(config.vae, shift_factor=notes["code_mean"], scaling_factor=scale)
     with weights.new_folder(target, overwrite=overwrite) as partial:

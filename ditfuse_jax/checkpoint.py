@@ -22,7 +22,7 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The checkpoints of a workdir. A step's folder exists only when it is complete: Orbax renames it into place."""
+    """The checkpoints of a workdir. A step's folder exists only when it is complete."""
 
     def __init__(self, workdir: Path, *, keep: int, read_only: bool = False):
         self.folder = workdir.resolve() / "checkpoints"
@@ -80,7 +80,7 @@ class Checkpoints:
         return self.manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item]
 
     def params(self, step: int, shapes: Params, *, average: bool) -> Params:
-        """The trained parameters of a step, or their moving average, on the first device, without the rest."""
+        """The trained parameters of a step, or their moving average, without the rest."""
         part = {"ema" if average else "params": shapes}
         restore = ocp.args.PyTreeRestore(
             part, restore_args=ocp.checkpoint_utils.construct_restore_args(part), partial_restore=True
@@ -115,8 +115,8 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             free = shutil.disk_usage(self.folder).free / 1e6
             raise CheckpointError(
-                f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; step "
-                f"{self.manager.latest_step()} is the last complete one. Make room and run the same command again"
+                f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; "
+                f"step {self.manager.latest_step()} is the last complete one. Make room, then run the same command"
             ) from error
 
 
@@ -134,7 +134,7 @@ def _copy(state):
 
 
 def owned(state: TrainState) -> TrainState:
-    """The state in buffers of its own on CPU, where Orbax's host copy would be the buffer that the next step reuses."""
+    """Buffers of its own on CPU, where Orbax's host copy is the buffer that the next step reuses."""
     return _copy(state) if jax.default_backend() == "cpu" else state
 
 

@@ -52,15 +52,17 @@ def lora_weights(cfg: TransformerConfig) -> int:
 
 
 def transformer_row(cfg: TransformerConfig, tokens: int) -> float:
-    """FLOPs of one row of a training step: 6 N per token, 4 N where the base is frozen (no weight gradients of it);
-    attention 12 S^2 D L. What rematerialisation repeats is not counted."""
+    """FLOPs of one row of a training step: 6 N per token, 4 N where the base is frozen; attention 12 S^2 D L.
+
+    A frozen base has no weight gradients. What rematerialisation repeats is not counted.
+    """
     base = 4 if cfg.lora else 6
     linear = (base * linear_weights(cfg) + 6 * lora_weights(cfg)) * tokens
     return linear + 12.0 * tokens**2 * cfg.width * cfg.num_layers
 
 
 def autoencoder_row(config: TrainConfig, height: int, width: int) -> float:
-    """FLOPs of one image in the autoencoder's training step: three times its forward pass, as XLA counts that."""
+    """FLOPs of one image in the autoencoder's training step: three times its forward pass, by XLA's count."""
     shapes = {
         name: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for name, leaf in flatten(vae(config)).items()
     }

@@ -115,8 +115,8 @@ def progress(values: dict, *, steps: int, batch_size: int, peak: float) -> str:
     speed, flops = values["samples_per_second"], values["model_flops_per_second"]
     left = duration((steps - values["step"]) * batch_size / speed) if speed else "?"
     rate = f"{flops / 1e12:.1f} TFLOP/s" if flops > 1e12 else f"{flops / 1e9:.1f} GFLOP/s"
-    shown = f"step {values['step']}/{steps}  loss {values['loss']:.4f}  {speed:.1f} samples/s  {left} left  {rate}"
-    return shown + (f"  MFU {100 * flops / peak:.0f} %" if peak else "")
+    shown = f"step {values['step']}/{steps}  loss {values['loss']:.4f}  {speed:.1f} samples/s"
+    return f"{shown}  {left} left  {rate}" + (f"  MFU {100 * flops / peak:.0f} %" if peak else "")
 
 
 def duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def run(config: TrainConfig, place: Place) -> int:
-    """Trains; returns the steps done. Raises ValueError for settings that do not fit, before anything long starts."""
+    """Trains; returns the steps done. Raises ValueError before anything long starts."""
     sizes = parse_mesh(place.mesh)
     check_writable(place.workdir)
     tokenizer = load_tokenizer(tokenizer_folder(config))
@@ -70,7 +70,7 @@ def check_vocabulary(config: TrainConfig, tokenizer) -> None:
 
 
 def with_folders(config: TrainConfig) -> TrainConfig:
-    """The networks' shapes of the folders that the weights come from; the run keeps its dtype, remat and adapter."""
+    """Shapes from the folders of the weights; the run keeps its dtype, remat and adapter."""
     model, vae = config.model, config.vae
     if config.init:
         found = weights.read_config(Path(config.init))

@@ -62,7 +62,7 @@ class VAETraining:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run. Stage vae trains the autoencoder; model the transformer: its adapter if model.lora is set, else all."""
+    """One run. Stage vae trains the autoencoder; model the transformer, or its adapter if model.lora is set."""
 
     name: str
     model: TransformerConfig

@@ -159,8 +159,8 @@ def check_finite(pending: Pending, metrics: Metrics) -> None:
         return
     raise Diverged(
         f"step {pending.step}: loss {metrics.loss}, gradient norm {metrics.grad_norm}. Its samples have the "
-        f"indices {', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; look "
-        "at the samples, or continue with a lower optim.learning_rate"
+        f"indices {', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; "
+        "look at the samples, or continue with a lower optim.learning_rate"
     )
 
 
@@ -173,7 +173,7 @@ def fixed_batches(data: Data, config: TrainConfig, mesh: Mesh) -> validation.Hel
 def validate(
     state: TrainState, frozen: Frozen, fixed, step: int, config: TrainConfig, log: Log, workdir: Path
 ) -> float:
-    """Losses and pictures of the held-out batches, logged; returns the loss. A moving average is judged first."""
+    """Losses and pictures of the held-out batches, logged; returns the loss."""
     params = state.ema or state.params
     found = validation.losses(params, frozen, fixed, config)
     sheet = validation.pictures(params, frozen, fixed, config)

@@ -207,7 +207,7 @@ def velocity_loss(model: Transformer, prompt, sources: Patches, x_1: jax.Array, 
 
 
 def vae_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:
-    """Reconstruction and KL of each row, float32 [B]; drawn.t under the share of sources picks the first source."""
+    """Reconstruction and KL of each row [B]; drawn.t under the share of sources picks the first source."""
     weights = config.vae_training
     autoencoder = fill(vae(config), params | frozen.vae)
     pick = (drawn.t < weights.sources)[:, None, None, None]
@@ -265,7 +265,7 @@ def train_step(
     )
     rate = learning_rate(config.optim, config.steps)(state.step)
     task_loss, task_rows = per_task(losses, batch.task)
-    metrics = Metrics(losses.mean(), optax.global_norm(grads), rate, task_loss, task_rows, jnp.any(stop))
+    metrics = Metrics(losses.mean(), optax.tree.norm(grads), rate, task_loss, task_rows, jnp.any(stop))
     return new, metrics
 
 

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ablation of the paper (IV-H3): M3 degrades with blur alone; the base config has all three."""
+
+import dataclasses
+
+from configs.ditfuse_lora import config as base
+
+config = dataclasses.replace(
+    base,
+    name="m3_blur",
+    mixture=dataclasses.replace(base.mixture, m3=dataclasses.replace(base.mixture.m3, operations=("blur",))),
+)

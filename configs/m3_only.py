@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ablation of the paper (IV-H2): M3 alone."""
+
+import dataclasses
+
+from configs.ditfuse_lora import config as base
+
+m3 = tuple(source for source in base.mixture.sources if source.name == "m3")
+config = dataclasses.replace(base, name="m3_only", mixture=dataclasses.replace(base.mixture, sources=m3))

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny training runs: settings, batches of noise, and smooth random photographs for whole processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.data.loader import Batch
+from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
+from ditfuse_jax.prompt import Prompt
+from ditfuse_jax.train_config import OptimConfig, TrainConfig
+
+PROJECT = Path(__file__).parents[1]
+ROWS, TEXT, SIDE = 8, 6, 32
+PATCHES = (SIDE // 16) ** 2
+
+
+def config(*, lora=False, stage="model", optim=None, **changes) -> TrainConfig:
+    adapter = LoraConfig(rank=4, alpha=8.0) if lora else None
+    model = {"num_layers": 2, "lora": adapter} | changes.pop("model", {})
+    settings = {
+        "name": "test",
+        "stage": stage,
+        "model": TransformerConfig.tiny(**model),
+        "vae": VAEConfig.tiny(scaling_factor=1.0),
+        "mixture": MixtureConfig(sources=(SourceConfig(name="m3", path="photos", names=None),)),
+        "steps": 10,
+        "batch_size": ROWS,
+        "optim": OptimConfig(**({"learning_rate": 1e-3} | (optim or {}))),
+    }
+    return TrainConfig(**(settings | changes))
+
+
+def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
+    """ROWS rows of TEXT words and two sources; rows in `dropped` have no sources."""
+    rng = np.random.default_rng(seed)
+    length = TEXT + 2 * PATCHES
+    visible = np.tile(np.arange(1, length + 1, dtype=np.int32), (ROWS, 1))
+    slots = np.zeros((ROWS, 2, 2), np.int32)
+    for row in range(ROWS):
+        if row not in dropped:
+            slots[row] = [[2, 2 + PATCHES], [4 + PATCHES, 4 + 2 * PATCHES]]
+            for start, stop in slots[row]:
+                visible[row, start:stop] = stop
+    prompt = Prompt(
+        rng.integers(3, 500, (ROWS, length)).astype(np.int32),
+        np.tile(np.arange(length, dtype=np.int32), (ROWS, 1)),
+        visible,
+        np.zeros(ROWS, np.int32),
+        slots,
+    )
+    return Batch(
+        prompt,
+        rng.integers(0, 256, (ROWS, 2, SIDE, SIDE, 3)).astype(np.uint8),
+        rng.integers(0, 256, (ROWS, SIDE, SIDE, 3)).astype(np.uint8),
+        (np.arange(ROWS) % 3).astype(np.int32),
+        np.arange(ROWS) + 100 * seed,
+    )
+
+
+def write_photos(root: Path, count: int = 12) -> Path:
+    """A data root with smooth random photographs and both lists."""
+    folder = root / "photos"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8))
+        coarse.resize((96, 80), Image.Resampling.BICUBIC).save(folder / f"p{number}.png")
+    (folder / "train.txt").write_text("".join(f"p{n}\n" for n in range(count - 4)))
+    (folder / "val.txt").write_text("".join(f"p{n}\n" for n in range(count - 4, count)))
+    return root
+
+
+RUN = """# SPDX-License-Identifier: Apache-2.0
+from ditfuse_jax.config import TransformerConfig, VAEConfig
+from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.train_config import OptimConfig, TrainConfig
+config = TrainConfig(
+    name="tiny", model=TransformerConfig.tiny(num_layers=1), vae=VAEConfig.tiny(scaling_factor=1.0),
+    mixture=MixtureConfig(sources=(SourceConfig(name="m3", path="photos"),), text_dropout=0.2,
+                          condition_dropout=0.2, buckets=(Bucket(height=32, width=32),), max_text_tokens=224),
+    steps=24, batch_size=8, optim=OptimConfig(learning_rate=1e-3, ema_decay=0.9), log_every=1, save_every=2,
+    tokenizer="TOKENIZER",
+)
+"""
+
+
+def write_run(folder: Path, tokenizer: Path) -> Path:
+    path = folder / "tiny.py"
+    path.write_text(RUN.replace("TOKENIZER", str(tokenizer)))
+    return path
+
+
+def environment(cache: Path) -> dict:
+    """CPU, and compiled programs shared between the processes of a test."""
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, str(PROJECT / "train.py"), *map(str, arguments)]
+
+
+def launch(*arguments, cache: Path, **options) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command(*arguments), env=environment(cache), **(pipes | options))
+
+
+def train(*arguments, cache: Path, timeout: float = 300) -> tuple[int, str]:
+    """Exit code and all output of train.py."""
+    process = launch(*arguments, cache=cache)
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two real processes with four virtual devices each, on loopback."""
+
+import json
+import socket
+import time
+
+import pytest
+from conftest import golden
+
+import runs
+
+DEAD_WITHIN = 90  # seconds until the survivors of a dead process have ended
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("multihost")
+    runs.write_photos(folder / "data")
+    run = runs.write_run(folder, golden("ckpt_tiny"))
+    flags = ("--config", run, "--data", folder / "data", "--mesh", "8", "--set", "steps=8")
+    return {"folder": folder, "cache": folder / "cache", "flags": flags}
+
+
+def launch_two(place, workdir, *more):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    group = ("--coordinator", f"localhost:{port}", "--num-processes", "2")
+    flags = (*place["flags"], "--workdir", workdir, *more, *group)
+    return [runs.launch(*flags, "--process-id", i, cache=place["cache"] / str(i)) for i in range(2)]
+
+
+def losses(workdir):
+    return [json.loads(line)["loss"] for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(place):
+    code, output = runs.train(*place["flags"], "--workdir", place["folder"] / "one", cache=place["cache"])
+    assert code == 0, output
+    processes = launch_two(place, place["folder"] / "two")
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    one, two = losses(place["folder"] / "one"), losses(place["folder"] / "two")
+    assert len(two) == 8
+    assert two == pytest.approx(one, rel=1e-5)
+    assert "step 8/8" in outputs[0]
+    assert "step 8/8" not in outputs[1]  # one log, one set of checkpoints
+    assert (place["folder"] / "two" / "checkpoints" / "8").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dead_process_ends_the_other(place, tmp_path, victim):
+    processes = launch_two(place, tmp_path, "--set", "steps=100000", "--set", "save_every=100000")
+    for line in processes[0].stdout:
+        if line.startswith("step 2/"):
+            break
+    processes[victim].kill()
+    died = time.monotonic()
+    output, _ = processes[1 - victim].communicate(timeout=DEAD_WITHIN)
+    assert processes[1 - victim].returncode != 0
+    assert time.monotonic() - died < DEAD_WITHIN
+    assert "lost another process" in output or "coordination service" in output.lower(), output
+    processes[victim].communicate()
