@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import golden
+from PIL import Image
+
+from convert.__main__ import main as convert
+from ditfuse_jax import fuse as fusing
+from ditfuse_jax import sampler
+from ditfuse_jax.fuse import DiTFuse
+from ditfuse_jax.plan import describe
+
+PROMPT = "Fuse both."
+SHORT = {"steps": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("converted") / "tiny"
+    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return DiTFuse.load(folder)
+
+
+def pair(height=48, width=64, seed=0):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    base = np.stack([rows * 3, columns * 2, rows + columns], axis=-1)
+    return tuple(
+        ((base * scale) % 256 + rng.integers(0, 30, base.shape)).clip(0, 255).astype(np.uint8)
+        for scale in (1, 2)
+    )
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+@pytest.mark.parametrize("converted", [False, True], ids=["peft", "converted"])
+def test_whole_pipeline_equals_the_reference(folder, model, tmp_path, case, converted):
+    data, settings = (
+        np.load(golden("e2e/e2e_mode.npz")),
+        json.loads(golden("e2e/e2e_mode.json").read_text())[case],
+    )
+    if settings["lora"] is not None:
+        adapter = golden(f"dit_tiny/{settings['lora']}")
+        if converted:
+            assert convert(["lora", str(adapter), str(tmp_path / "adapter")]) == 0
+            adapter = tmp_path / "adapter"
+        model = DiTFuse.load(folder, lora=adapter)
+    elif converted:
+        pytest.skip("this case has no adapter")
+    result = model.fuse(
+        data[f"c{case}_image1"],
+        data[f"c{case}_image2"],
+        settings["prompt"],
+        steps=settings["steps"],
+        guidance=settings["gs"],
+        image_guidance=settings["igs"],
+        noise=data[f"c{case}_noise"],
+    )
+    # the tolerances of golden/README.md for the whole pipeline
+    np.testing.assert_allclose(result.latents, data[f"c{case}_latents"], atol=2e-4)
+    np.testing.assert_allclose(result.pixels * 0.5 + 0.5, data[f"c{case}_image"], atol=5e-4)
+    assert np.abs(result.image - data[f"c{case}_image"] * 255).max() <= 0.5 + 255 * 5e-4
+
+
+def test_the_result_has_the_size_of_the_first_input(model):
+    for size in ((48, 64), (37, 53), (16, 17)):
+        result = model.fuse(*pair(*size), PROMPT, **SHORT)
+        assert result.image.shape == (*size, 3)
+        assert result.image.dtype == np.uint8
+        assert result.latents.dtype == np.float32
+    result = model.fuse(*pair(90, 60), PROMPT, max_side=32, **SHORT)
+    assert result.image.shape == (90, 60, 3)
+    assert result.latents.shape == (4, 4, 4)  # 32 x 21 pixels, padded to 32 x 32
+    assert min(result.timings) > 0
+
+
+def test_a_batch_equals_its_members(model):
+    pairs = [pair(48, 64), pair(37, 53, seed=1), pair(80, 32, seed=2)]
+    prompts = ["Fuse both.", "Make it a lot brighter than it was before.", "x"]
+    together = model.fuse_batch(*zip(*pairs, strict=True), prompts, steps=3, seed=[1, 2, 3])
+    for i, result in enumerate(together):
+        alone = model.fuse(*pairs[i], prompts[i], steps=3, seed=i + 1)
+        np.testing.assert_allclose(result.latents, alone.latents, atol=1e-4)
+        assert np.abs(result.image.astype(int) - alone.image).max() <= 1
+
+
+def test_many_prompts_equal_one_at_a_time(model):
+    prompts = [
+        "Fuse both.",
+        "Make it a lot brighter than it was before, and mark the cars and the road.",
+        "x",
+    ]
+    for result, prompt in zip(model.fuse_prompts(*pair(), prompts, **SHORT), prompts, strict=True):
+        np.testing.assert_allclose(result.latents, model.fuse(*pair(), prompt, **SHORT).latents, atol=2e-5)
+
+
+def test_what_prompts_share_is_encoded_once(model, monkeypatch):
+    calls = []
+    for owner, name in ((DiTFuse, "encode"), (sampler, "prefix")):
+        original = getattr(owner, name)
+
+        def counted(*args, original=original, name=name, **kwargs):
+            rows = args[1].num_target.size if name == "prefix" else None
+            calls.append((name, rows))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+    list(model.fuse_prompts(*pair(), ["a", "b", "c"], **SHORT))
+    assert calls == [("encode", None), ("prefix", 3), ("prefix", 1), ("prefix", 1)]
+
+
+def test_bucketed_results_equal_exact_shapes(model, monkeypatch):
+    bucketed = [model.fuse(*pair(*size), PROMPT, **SHORT).latents for size in ((48, 80), (37, 53))]
+    monkeypatch.setattr(sampler, "round_up", lambda count, step: count)
+    for size, got in zip(((48, 80), (37, 53)), bucketed, strict=True):
+        np.testing.assert_allclose(model.fuse(*pair(*size), PROMPT, **SHORT).latents, got, atol=2e-5)
+
+
+def test_the_seed_chooses_the_noise(model):
+    encoded = model.encode(*pair(), max_side=1024)
+    noise = model.noise(encoded, 7)
+    np.testing.assert_array_equal(noise, jax.random.normal(jax.random.key(7), noise.shape))
+    by_seed, given, other = (
+        model.fuse(*pair(), PROMPT, steps=2, **start).latents
+        for start in ({"seed": 7}, {"noise": noise}, {"seed": 8})
+    )
+    np.testing.assert_array_equal(by_seed, given)
+    assert np.abs(by_seed - other).max() > 0.1
+
+
+def test_on_step_sees_each_state_and_changes_nothing(model):
+    seen = []
+    result = model.fuse(*pair(), PROMPT, on_step=lambda step, latents: seen.append((step, latents)), **SHORT)
+    assert [step for step, _ in seen] == [1, 2]
+    np.testing.assert_array_equal(seen[-1][1], result.latents)
+    np.testing.assert_array_equal(model.fuse(*pair(), PROMPT, **SHORT).latents, result.latents)
+
+
+def test_paths_and_pil_images_equal_arrays(model, tmp_path):
+    first, second = pair()
+    Image.fromarray(first).save(tmp_path / "a.png")
+    Image.fromarray(second).save(tmp_path / "b.png")
+    want = model.fuse(first, second, PROMPT, **SHORT).image
+    np.testing.assert_array_equal(
+        model.fuse(tmp_path / "a.png", str(tmp_path / "b.png"), PROMPT, **SHORT).image, want
+    )
+    got = model.fuse(Image.fromarray(first), Image.fromarray(second), PROMPT, **SHORT).image
+    np.testing.assert_array_equal(got, want)
+
+
+def test_bf16_stays_near_float32(folder, model):
+    half = DiTFuse.load(folder, dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.transformer.params)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.vae.params)} == {"float32"}
+    want, got = (each.fuse(*pair(), PROMPT, **SHORT).latents for each in (model, half))
+    assert np.linalg.norm(got - want) <= 0.02 * np.linalg.norm(want)  # parity in bf16, golden/README.md
+
+
+def test_the_plan_counts_what_runs(model):
+    plan = model.plan(37, 53, PROMPT, steps=9, guidance=2.0, image_guidance=1.6)
+    assert list(plan.tokens) == ["cond", "uncond", "img_cond"]
+    assert {new for _, new in plan.tokens.values()} == {1 + 3 * 4}
+    assert list(model.plan(37, 53, PROMPT, guidance=1.0, image_guidance=1.0).tokens) == ["cond"]
+    text = describe(plan)
+    for words in ("53 x 37 (padded to 64 x 48)", "1.6 M", "steps       9", "GB"):
+        assert words in text
+    assert "fused at 32 x 22 and brought back" in describe(model.plan(37, 53, PROMPT, max_side=32))
+    assert model.plan(1024, 1024, PROMPT).memory > model.plan(256, 256, PROMPT).memory
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps 0 is not positive"),
+        ({"max_side": 8}, "max_side 8 is under 16"),
+        ({"max_side": 4000}, "max_side 4000 is over 3072"),
+        ({"guidance": float("nan")}, "scales must be numbers"),
+        ({"noise": np.zeros((2, 2, 4))}, "must be finite and of the latents' shape"),
+    ],
+)
+def test_bad_settings_are_refused(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        model.fuse(*pair(), PROMPT, **changes)
+
+
+def test_pairs_that_do_not_fit_are_refused(model):
+    with pytest.raises(ValueError, match="different sizes: image 1 64 x 48 and image 2 48 x 64; register"):
+        model.fuse(pair(48, 64)[0], pair(64, 48)[1], PROMPT)
+    with pytest.raises(ValueError, match="1 first images, 1 second images and 2 prompts"):
+        model.fuse_batch([pair()[0]], [pair()[1]], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "file"),
+    [("transformer", ("norm", "scale"), "model.safetensors"), ("vae", ("quant", "bias"), "vae.safetensors")],
+)
+def test_nan_weights_are_named(folder, part, path, file):
+    model = DiTFuse.load(folder)
+    variable = dict(nnx_flat(getattr(model, part).params))[path]
+    variable.set_value(variable[...].at[0].set(np.nan))
+    with pytest.raises(ValueError, match=rf"{file}: {'.'.join(path)} holds NaN.*convert or copy it again"):
+        model.fuse(*pair(), PROMPT, **SHORT)
+
+
+def nnx_flat(state):
+    return fusing.nnx.to_flat_state(state)
+
+
+def test_missing_checkpoints_and_adapters_are_named(tmp_path, folder):
+    with pytest.raises(ValueError, match="no checkpoint folder .*nowhere"):
+        DiTFuse.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no adapter folder .*nowhere"):
+        DiTFuse.load(folder, lora=tmp_path / "nowhere")
