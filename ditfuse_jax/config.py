@@ -15,7 +15,9 @@ LINEARS = ("attn.qkv", "attn.out", "mlp.gate_up", "mlp.down")  # the linear laye
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """A low-rank adapter: W + scale * A B (paper eq. 3), scale = alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
+    """A low-rank adapter: W + scale * A B (paper eq. 3), scale = alpha / rank, or alpha / sqrt(rank) with
+    rsLoRA.
+    """
 
     rank: int = 64
     alpha: float = 64.0
@@ -108,7 +110,9 @@ class TransformerConfig:
 
     @classmethod
     def omnigen_v1(cls, **changes) -> "TransformerConfig":
-        """Shitao/OmniGen-v1. Its LongRoPE factors are data of the checkpoint and come from its config.json."""
+        """Shitao/OmniGen-v1. Its LongRoPE factors are data of the checkpoint and come from its
+        config.json.
+        """
         released = {
             "vocab_size": 32064,
             "width": 3072,
@@ -136,7 +140,8 @@ class VAEConfig:
         wrong = [c for c in self.block_out_channels if c % self.norm_groups]
         if wrong or not self.block_out_channels:
             raise ValueError(
-                f"block_out_channels {self.block_out_channels} must be multiples of norm_groups {self.norm_groups}"
+                f"block_out_channels {self.block_out_channels} must be multiples of "
+                f"norm_groups {self.norm_groups}"
             )
 
     @property

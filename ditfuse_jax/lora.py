@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers of the blocks, and low-rank adapters on them: live, or merged into the kernels (paper eq. 3)."""
+"""Linear layers of the blocks, and low-rank adapters on them: live, or merged into the kernels (paper eq.
+3).
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
+from ditfuse_jax.precision import product
 
 
 class LoRAParam(nnx.Variable):
     """A weight of an adapter. Not an nnx.Param, so that a filter for the base never catches it."""
 
 
-def matmul(x: jax.Array, kernel: jax.Array, dtype) -> jax.Array:
+def matmul(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
     """x [..., in] @ kernel [in, out], multiplied in `dtype`, accumulated and returned in float32."""
-    return jnp.dot(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+    lead = "abc"[: x.ndim - 1]
+    return product(f"{lead}i,io->{lead}o", x, kernel, dtype)
 
 
 class Linear(nnx.Module):
@@ -34,7 +38,9 @@ class Linear(nnx.Module):
 
 
 class LoRALinear(Linear):
-    """W x + scale * B A x. A starts as N(0, 1 / rank), B as zero (PEFT's "gaussian"), so the adapter starts as nothing."""
+    """W x + scale * B A x. A starts as N(0, 1 / rank), B as zero (PEFT's "gaussian"), so the adapter starts
+    as nothing.
+    """
 
     def __init__(self, num_in: int, num_out: int, *, lora: LoraConfig, rngs: nnx.Rngs, **linear):
         super().__init__(num_in, num_out, rngs=rngs, **linear)
@@ -60,7 +66,8 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
 
     Args:
       params: flat {path: array}; kernels `layers.<linear>.kernel` [L, in, out].
-      adapter: flat {path: array} with `layers.<linear>.lora_a` [L, in, r] and `.lora_b` [L, r, out] for each target.
+      adapter: flat {path: array} with `layers.<linear>.lora_a` [L, in, r] and `.lora_b` [L, r, out] for each
+        target.
 
     Raises ValueError when an adapter tensor is missing, unknown or does not fit its kernel.
     """

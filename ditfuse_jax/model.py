@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OmniGen diffusion transformer: [text and source patches] [time token] [target patches] -> velocity of the target.
+"""The OmniGen diffusion transformer: [text and source patches] [time token] [target patches] -> velocity of
+the target.
 
-The prefix (text and sources) never sees the time token or the target, so its keys and values are computed once per image
+The prefix (text and sources) never sees the time token or the target, so its keys and values are computed
+once per image
 (`prefix`) and shared by all steps (`velocity`). `__call__` is the same model as one pass, for training.
 """
 
@@ -35,12 +37,15 @@ class Buffer(nnx.Variable):
 
 
 def patchify(latents: jax.Array) -> Patches:
-    """Cuts latents [B, h, w, C] with even h and w into h / 2 * w / 2 patches, placed in the centre of the position table."""
+    """Cuts latents [B, h, w, C] with even h and w into h / 2 * w / 2 patches, placed in the centre of the
+    position table.
+    """
     batch, height, width, _ = latents.shape
     rows, columns = height // PATCH, width // PATCH
     if height % PATCH or width % PATCH or max(rows, columns) > POSITION_GRID:
         raise ValueError(
-            f"latents {height} x {width} must have even sides of at most {PATCH * POSITION_GRID}; pad or resize the image"
+            f"latents {height} x {width} must have even sides of at most {PATCH * POSITION_GRID}; "
+            "pad or resize the image"
         )
     place = jnp.broadcast_to(jnp.asarray(centred_places(rows, columns)), (batch, rows * columns, 2))
     return Patches(cut(latents), place)
@@ -69,7 +74,8 @@ def centred_places(rows: int, columns: int) -> np.ndarray:
 def axis_table(width: int) -> np.ndarray:
     """float32 [192, D / 2]: sin | cos of one coordinate, which both halves of the position embedding share.
 
-    Source: OmniGen's get_2d_sincos_pos_embed: float32 coordinates arange(192) / 3, angles in float64; equal to the last bit.
+    Source: OmniGen's get_2d_sincos_pos_embed: float32 coordinates arange(192) / 3, angles in float64; equal
+    to the last bit.
     """
     quarter = width // 4
     frequency = 1.0 / 10000 ** (np.arange(quarter, dtype=np.float64) / quarter)
@@ -78,13 +84,17 @@ def axis_table(width: int) -> np.ndarray:
 
 
 def position_embedding(place: jax.Array, width: int) -> jax.Array:
-    """float32 [..., D] of place int32 [..., 2]: the first half of the channels is the column's, the second the row's."""
+    """float32 [..., D] of place int32 [..., 2]: the first half of the channels is the column's, the second
+    the row's.
+    """
     table = jnp.asarray(axis_table(width))
     return jnp.concatenate([table[place[..., 1]], table[place[..., 0]]], axis=-1)
 
 
 def row_length(prompt: Prompt, num_target: jax.Array) -> jax.Array:
-    """int32 [B]: a row's own unpadded length, which by default picks its LongRoPE table (design decision 4)."""
+    """int32 [B]: a row's own unpadded length, which by default picks its LongRoPE table (design decision
+    4).
+    """
     return prompt.token_ids.shape[1] - prompt.num_padding + 1 + num_target
 
 
@@ -146,7 +156,8 @@ class Transformer(nnx.Module):
 
         Args:
           prompt: rows of S tokens, see `Prompt`.
-          sources: each row's source patches, one source after the other; only sources with a slot have patches.
+          sources: each row's source patches, one source after the other; only sources with a slot have
+            patches.
           rope_length: int32 [B], the length of the whole sequence of each row; `row_length` is the default.
         Returns: KV, each [L, B, S, M, K].
         """
@@ -219,7 +230,9 @@ class Transformer(nnx.Module):
     def suffix_layout(
         self, prompt: Prompt, num_target, rope_length, num_patches: int
     ) -> tuple[Rope, jax.Array]:
-        """RoPE angles and visible_until of the time token and the target, which follow the prefix in position."""
+        """RoPE angles and visible_until of the time token and the target, which follow the prefix in
+        position.
+        """
         first = prompt.token_ids.shape[1] - jnp.asarray(prompt.num_padding)
         positions = first[:, None] + jnp.arange(1 + num_patches)[None, :]
         visible_until = suffix_visible_until(num_target, prompt.token_ids.shape[1], num_patches)
@@ -231,7 +244,9 @@ class Transformer(nnx.Module):
 
 
 def source_index(slots: jax.Array, length: int) -> jax.Array:
-    """int32 [B, S]: which of the row's source patches stands at each prefix token, -1 for text. slots int32 [B, n, 2]."""
+    """int32 [B, S]: which of the row's source patches stands at each prefix token, -1 for text. slots int32
+    [B, n, 2].
+    """
     start, stop = slots[..., 0, None], slots[..., 1, None]  # [B, n, 1]
     count = stop - start
     first = jnp.cumsum(count, axis=1) - count  # patches of the sources before

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instruction -> tagged template -> chat wrapper -> token rows with slots for the source patches.
 
-The text that the official system builds (reference: OmniGen's processor) is kept byte for byte: every chunk between image
-placeholders is tokenised alone, a leading BOS is dropped from all chunks but the first, and each placeholder becomes a
+The text that the official system builds (reference: OmniGen's processor) is kept byte for byte: every chunk
+between image
+placeholders is tokenised alone, a leading BOS is dropped from all chunks but the first, and each placeholder
+becomes a
 run of `PLACEHOLDER_ID` that the model overwrites with patches.
 """
 
@@ -16,16 +18,19 @@ PLACEHOLDER_ID = 0  # <unk>; overwritten by source patches, so its value never m
 BOS_ID = 1
 PADDING_ID = 2  # of inference; training pads with another id, which never matters either
 
-CHAT = "<|user|>\nGenerate an image according to the following instructions\n{}<|end|>\n<|assistant|>\n<|diffusion|>"
+CHAT = (
+    "<|user|>\nGenerate an image according to the following instructions\n{}"
+    "<|end|>\n<|assistant|>\n<|diffusion|>"
+)
 SOURCES = (
     "This is the first image <img><|image_1|></img>, and this is the second image <img><|image_2|></img>."
 )
 REQUIREMENTS = "Please generate the image based on the following requirements: "
 NEGATIVE_PROMPT = (
-    "low quality, jpeg artifacts, ugly, duplicate, morbid, mutilated, extra fingers, mutated hands, poorly drawn hands, "
-    "poorly drawn face, mutation, deformed, blurry, dehydrated, bad anatomy, bad proportions, extra limbs, cloned face, "
-    "disfigured, gross proportions, malformed limbs, missing arms, missing legs, extra arms, extra legs, fused fingers, "
-    "too many fingers."
+    "low quality, jpeg artifacts, ugly, duplicate, morbid, mutilated, extra fingers, mutated hands, "
+    "poorly drawn hands, poorly drawn face, mutation, deformed, blurry, dehydrated, bad anatomy, "
+    "bad proportions, extra limbs, cloned face, disfigured, gross proportions, malformed limbs, "
+    "missing arms, missing legs, extra arms, extra legs, fused fingers, too many fingers."
 )
 IMAGE_ONLY_PROMPT = "<img><|image_1|></img> <img><|image_2|></img>"
 DROPPED_PROMPT = "<cfg>"  # what training sees when the whole condition is dropped
@@ -76,7 +81,8 @@ def load_tokenizer(folder):
 
 
 def render(instruction: str, *, task: str | None = None, subtask: str | None = None) -> str:
-    """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6); without tags if task is None.
+    """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6); without tags if
+    task is None.
 
     An instruction that already holds image placeholders is returned as it is.
     """
@@ -104,7 +110,8 @@ def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
     """One unpadded row (B = 1) for `text` inside the chat wrapper.
 
     Args:
-      text: may hold each placeholder <|image_1|> .. <|image_n|> once, in any order; a text with none has no sources.
+      text: may hold each placeholder <|image_1|> .. <|image_n|> once, in any order; a text with none has no
+        sources.
       patch_counts: number of patches of source 1 .. n (h / 2 * w / 2 of its latents).
       tokenizer: of the checkpoint, see `load_tokenizer`.
 
@@ -141,7 +148,9 @@ def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
 
 
 def collate(prompts: list[Prompt], *, length: int | None = None) -> Prompt:
-    """Stacks rows, left padded to `length` or to the longest. Raises ValueError when a row is longer than `length`."""
+    """Stacks rows, left padded to `length` or to the longest. Raises ValueError when a row is longer than
+    `length`.
+    """
     longest = max(prompt.token_ids.shape[1] for prompt in prompts)
     length = length or longest
     if longest > length:

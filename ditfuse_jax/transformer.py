@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Phi-3 block stack: RMSNorm, fused qkv with grouped KV heads, LongRoPE, SwiGLU; stacked and scanned over layers."""
+"""The Phi-3 block stack: RMSNorm, fused qkv with grouped KV heads, LongRoPE, SwiGLU; stacked and scanned
+over layers.
+"""
 
 import math
 from typing import NamedTuple
@@ -17,7 +19,8 @@ from ditfuse_jax.precision import product
 MAX_SCORES = (
     2**27
 )  # attention scores in memory at once; longer sequences are taken in chunks of heads and queries
-# On CPU, scores that stay in a core's cache make attention 2.5 times faster. The backward pass gains nothing, or loses.
+# On CPU, scores that stay in a core's cache make attention 2.5 times faster. The backward pass gains
+# nothing, or loses.
 MAX_SCORES_SAMPLING_CPU = 2**19
 MIN_QUERIES = 64  # in a chunk
 
@@ -50,7 +53,9 @@ def rope_table(cfg: TransformerConfig) -> tuple[np.ndarray, float]:
 
 
 def rope(cfg: TransformerConfig, positions: jax.Array, rope_length: jax.Array) -> Rope:
-    """Angles of positions int32 [B, T]; rows whose rope_length int32 [B] exceeds the original length use the long table."""
+    """Angles of positions int32 [B, T]; rows whose rope_length int32 [B] exceeds the original length use the
+    long table.
+    """
     table, scale = rope_table(cfg)
     inverse = jnp.asarray(table)[(rope_length > cfg.original_length).astype(jnp.int32)]  # [B, K / 2]
     angle = positions.astype(jnp.float32)[:, :, None] * inverse[:, None, :]
@@ -69,8 +74,10 @@ def attention(
 ) -> jax.Array:
     """Masked attention of q [B, T, N, K] over k, v [B, S, M, K] with N a multiple of M; float32 [B, T, N, K].
 
-    mask bool [B, T, S]. Heads go before tokens first: on CPU that is 2.4 times faster than the [B, T, N, K] layout.
-    Heads, and if need be queries, are taken in chunks where all scores at once would be more than `max_scores`.
+    mask bool [B, T, S]. Heads go before tokens first: on CPU that is 2.4 times faster than the [B, T, N, K]
+    layout.
+    Heads, and if need be queries, are taken in chunks where all scores at once would be more than
+    `max_scores`.
     """
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
@@ -94,7 +101,9 @@ def _attend(q, k, v, mask):
 
 
 def _attend_by_heads(q, k, v, mask, max_scores):
-    """`_attend` over a few KV heads of a row at a time: as many as `max_scores` allows and divide M, at least one."""
+    """`_attend` over a few KV heads of a row at a time: as many as `max_scores` allows and divide M, at
+    least one.
+    """
     batch, kv_heads, groups, length, width = q.shape
     per_head = groups * length * k.shape[2]
     divisors = [size for size in range(1, kv_heads + 1) if kv_heads % size == 0]
@@ -161,7 +170,9 @@ class Attention(nnx.Module):
     def __call__(
         self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int = MAX_SCORES
     ) -> tuple[jax.Array, KV]:
-        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]. Returns [B, T, D] and the new KV."""
+        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]. Returns [B, T, D] and the
+        new KV.
+        """
         q, new = self.project(x, rope)
         k, v = (
             new
@@ -255,7 +266,9 @@ def run_blocks(
 
 
 def rematerialised(layer, remat: str):
-    """`layer` with what its backward pass recomputes: nothing, all of it, or all but the attention outputs."""
+    """`layer` with what its backward pass recomputes: nothing, all of it, or all but the attention
+    outputs.
+    """
     if remat == "none":
         return layer
     policy = None if remat == "block" else jax.checkpoint_policies.save_only_these_names("attention")

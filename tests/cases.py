@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference cases as the model's own inputs: weights through the real rule table, arrays as prompts and patches."""
+"""Reference cases as the model's own inputs: weights through the real rule table, arrays as prompts and
+patches.
+"""
 
 import json
 
@@ -120,7 +122,9 @@ def targets_of(images: list[np.ndarray]) -> tuple[Patches, np.ndarray]:
 
 
 def padded_length(prompt: Prompt, target: Patches) -> np.ndarray:
-    """The length by which the official code picks the RoPE table of a collated batch: the padded one, for every row."""
+    """The length by which the official code picks the RoPE table of a collated batch: the padded one, for
+    every row.
+    """
     rows, length = prompt.token_ids.shape
     return np.full(rows, length + 1 + target.values.shape[1], np.int32)
 

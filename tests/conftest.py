@@ -6,6 +6,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of meshes
 
 SMALL = Path(__file__).parent / "golden"
 LARGE = Path(__file__).parents[2] / "shared" / "golden"
@@ -13,7 +14,9 @@ DATA = Path(os.environ.get("DITFUSE_DATA", Path(__file__).parents[2] / "shared" 
 
 
 def golden(name: str) -> Path:
-    """A reference file or folder: the small ones lie in tests/golden, the others in ../shared/golden; skips without."""
+    """A reference file or folder: the small ones lie in tests/golden, the others in ../shared/golden; skips
+    without.
+    """
     for folder in (SMALL, LARGE):
         if (folder / name).exists():
             return folder / name

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer against the official code (tolerances of the reference's README: max abs, float32) and its identities."""
+"""The transformer against the official code (tolerances of the reference's README: max abs, float32) and its
+identities.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -343,7 +345,7 @@ def test_remat_changes_neither_output_nor_gradient(remat):
 
 
 def test_scan_equals_loop_over_layers():
-    model, (prompts, sources, target) = tiny(), inputs()
+    model, (prompts, sources, _) = tiny(), inputs()
     prompt = collate(prompts)
     x = model.embed_condition(prompt, sources)
     angles = rope(model.cfg, jnp.asarray(prompt.positions), row_length(prompt, np.full(2, 6)))

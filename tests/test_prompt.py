@@ -21,7 +21,9 @@ from ditfuse_jax.prompt import (
 
 @pytest.fixture(scope="module")
 def processor():
-    """The Phi-3 tokenizer and the official processor's output with it (not ours to ship, so only in ../shared)."""
+    """The Phi-3 tokenizer and the official processor's output with it (not ours to ship, so only in
+    ../shared).
+    """
     folder = golden("processor")
     facts = json.loads((folder / "processor_phi3.json").read_text())
     return load_tokenizer(golden("tokenizer_phi3")), facts, np.load(folder / "processor_phi3.npz")
@@ -89,8 +91,9 @@ def test_bare_strings(processor):
 def test_tags_and_template_are_byte_exact():
     requirements = "Extract and fuse high-quality features from both images."
     tail = (
-        "This is the first image <img><|image_1|></img>, and this is the second image <img><|image_2|></img>. "
-        f"Please generate the image based on the following requirements: {requirements}"
+        "This is the first image <img><|image_1|></img>, and this is the second image "
+        "<img><|image_2|></img>. Please generate the image based on the following requirements: "
+        f"{requirements}"
     )
     assert render(requirements) == tail
     assert render(requirements, task="fusion") == "[FUSION]. " + tail
