@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     command("lora", "a PEFT adapter to an adapter folder, kept apart from the weights")
     trained = command("from-train", "a --workdir of train.py to a folder that infer.py loads")
     trained.add_argument("--step", type=int, help="default: the last complete checkpoint")
-    trained.add_argument("--raw", action="store_true", help="the weights themselves, not their moving average")
+    trained.add_argument(
+        "--raw", action="store_true", help="the weights themselves, not their moving average"
+    )
     trained.add_argument("--merge", action="store_true", help="an adapter: merge it into its base")
     trained.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     command("inspect", "what a folder is and holds", target=False)
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from convert import jobs, lora, report  # flax and jax: not for --help
+    from convert import export, jobs, lora, report  # flax and jax: not for --help
 
     if args.command == "inspect":
         print("\n".join(report.report(args.source)))
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         stamp = jobs.stamp(str(args.source), args.source)
         lora.convert_lora(args.source, args.target, stamp=stamp, overwrite=args.overwrite)
     elif args.command == "export":
-        jobs.export(args.source, args.target, overwrite=args.overwrite)
+        export.export(args.source, args.target, overwrite=args.overwrite)
     else:
         lora.export_lora(args.source, args.target, overwrite=args.overwrite)
     print(f"wrote {args.target}")

@@ -190,7 +190,7 @@ def original_vae_config(
 ) -> VAEConfig:
     """Settings of an autoencoder file that comes without a config, from the names and shapes of its tensors.
 
-    The scaling factor is not in them: unless given it is SDXL's, or Stable Diffusion's beside its text encoder.
+    The scaling factor is not in them: by default SDXL's, or Stable Diffusion's beside its text encoder.
     """
     shapes = {key.removeprefix("first_stage_model."): array.shape for key, array in arrays.items()}
     widths: dict[int, int] = {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole conversions: published folders to checkpoint folders, and back. Everything streams."""
 
-import json
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,9 @@ from tqdm import tqdm
 import ditfuse_jax
 from convert import engine, omnigen
 from convert.configs import (
-    autoencoder_config,
     diffusers_config,
     official_config,
     original_vae_config,
-    phi3_config,
     vae_config,
 )
 from convert.engine import Plan, Rule
@@ -30,7 +28,7 @@ from convert.vae import vae_rules
 from ditfuse_jax.adapter import Adapter, read_adapter
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.model import Transformer
-from ditfuse_jax.tensorfile import Spec, open_tensors, write_tensors
+from ditfuse_jax.tensorfile import Spec, write_tensors
 from ditfuse_jax.vae import VAE
 from ditfuse_jax.weights import (
     FORMAT,
@@ -39,7 +37,6 @@ from ditfuse_jax.weights import (
     copy_tokenizer,
     new_folder,
     parameter_shapes,
-    read_folder,
     read_json,
     write_config,
     write_vae_config,
@@ -144,11 +141,13 @@ def read_model(folder: Path, layout: str, dtype: str | None) -> Component:
     return Component(source, engine.plan(source.arrays, rules, shapes, what=str(place)), shapes, config, kept)
 
 
+@functools.cache
 def model_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     shapes = parameter_shapes(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     return {path: leaf.shape for path, leaf in shapes.items()}
 
 
+@functools.cache
 def vae_shapes(config: VAEConfig) -> dict[str, tuple[int, ...]]:
     return {
         path: leaf.shape for path, leaf in parameter_shapes(lambda: VAE(config, rngs=nnx.Rngs(0))).items()
@@ -265,55 +264,3 @@ def write_with_progress(path: Path, specs: Mapping[str, Spec], pieces, metadata:
                 bar.update(piece.nbytes)
 
         write_tensors(path, specs, counted, metadata)
-
-
-def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:
-    """Writes a checkpoint folder in the official layout: config.json, tokenizer, model.safetensors, vae/.
-
-    The position table is written back unless the source had none: the official strict load asks for it.
-    """
-    config, provenance = read_folder(folder)
-    model = engine.invert(open_tensors(folder / MODEL_FILE), omnigen.RULES)
-    official = provenance.get("layout") == "official"
-    settings = provenance["source_config"] if official else phi3_config(config.model)
-    with new_folder(target, overwrite=overwrite) as partial:
-        copy_tokenizer(folder, partial)
-        export_model(model, config.model, provenance, partial / MODEL_FILE)
-        export_vae(folder, config.vae, provenance, partial / "vae")
-        _write_json(partial / "config.json", settings)
-
-
-def export_model(
-    model: Mapping[str, np.ndarray], config: TransformerConfig, provenance: Mapping, path: Path
-) -> None:
-    specs = {name: Spec(array.shape, array.dtype) for name, array in model.items()}
-    table = provenance.get("position_table", {"dtype": model["llm.embed_tokens.weight"].dtype.name})
-    if table and "pos_embed" not in model:
-        shape = (1, omnigen.POSITION_GRID**2, config.width)
-        specs["pos_embed"] = Spec(shape, np.dtype(table["dtype"]))
-
-    def pieces(name: str) -> Iterator[np.ndarray]:
-        if name in model:
-            return array_pieces(model[name])
-        return omnigen.computed_table(config.width, specs[name].dtype)
-
-    write_with_progress(path, specs, pieces, {"format": "pt"})
-
-
-def array_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    return (np.ascontiguousarray(piece) for _, piece in engine.rows([array]))
-
-
-def export_vae(folder: Path, config: VAEConfig, provenance: Mapping, target: Path) -> None:
-    """vae/ in the names of diffusers; with the old names of attention where the source had them."""
-    spelled = frozenset(provenance.get("vae_spelling", ()))
-    arrays = engine.invert(open_tensors(folder / VAE_FILE), vae_rules(config), spelled)
-    target.mkdir()
-    specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
-    path = target / f"{DIFFUSERS_STEM}.safetensors"
-    write_with_progress(path, specs, lambda name: array_pieces(arrays[name]), {"format": "pt"})
-    _write_json(target / "config.json", provenance.get("vae_source_config") or autoencoder_config(config))
-
-
-def _write_json(path: Path, values: Mapping) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

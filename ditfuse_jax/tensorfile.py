@@ -2,8 +2,8 @@
 """The safetensors format, read through memory maps and written as a stream.
 
 A file is an 8-byte little-endian length, a JSON header {name: {dtype, shape, data_offsets}}, then the bytes.
-The safetensors package writes only what is in memory; here a tensor is written piece by piece, so files of any
-size need little of it. Tensors whose size is a multiple of 64 bytes come first, and the data starts on such a
+The safetensors package writes only what is in memory; here a tensor is written piece by piece, so any file
+needs little of it. Tensors whose size is a multiple of 64 bytes come first, and the data starts on such a
 multiple: XLA can then use a mapped tensor in place, without a copy.
 """
 
