@@ -387,6 +387,7 @@ def _checked_noise(noise: np.ndarray, pair: Pair) -> np.ndarray:
     noise = np.asarray(noise, np.float32)
     if noise.shape != pair.latents.shape[1:] or not np.isfinite(noise).all():
         raise ValueError(
-            f"noise {list(noise.shape)} must be finite and of the latents' shape {list(pair.latents.shape[1:])}"
+            f"noise {list(noise.shape)} must be finite and of the latents' shape "
+            f"{list(pair.latents.shape[1:])}"
         )
     return noise

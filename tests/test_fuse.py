@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 from conftest import golden
+from flax import nnx
 from PIL import Image
 
 from convert.__main__ import main as convert
-from ditfuse_jax import fuse as fusing
 from ditfuse_jax import sampler
 from ditfuse_jax.fuse import DiTFuse
 from ditfuse_jax.plan import describe
@@ -42,10 +42,9 @@ def pair(height=48, width=64, seed=0):
 @pytest.mark.parametrize("case", [0, 1, 2])
 @pytest.mark.parametrize("converted", [False, True], ids=["peft", "converted"])
 def test_whole_pipeline_equals_the_reference(folder, model, tmp_path, case, converted):
-    data, settings = (
-        np.load(golden("e2e/e2e_mode.npz")),
-        json.loads(golden("e2e/e2e_mode.json").read_text())[case],
-    )
+    settings = json.loads(golden("e2e/e2e_mode.json").read_text())[case]
+    with np.load(golden("e2e/e2e_mode.npz")) as file:
+        data = {name: file[f"c{case}_{name}"] for name in ("image1", "image2", "noise", "latents", "image")}
     if settings["lora"] is not None:
         adapter = golden(f"dit_tiny/{settings['lora']}")
         if converted:
@@ -55,18 +54,18 @@ def test_whole_pipeline_equals_the_reference(folder, model, tmp_path, case, conv
     elif converted:
         pytest.skip("this case has no adapter")
     result = model.fuse(
-        data[f"c{case}_image1"],
-        data[f"c{case}_image2"],
+        data["image1"],
+        data["image2"],
         settings["prompt"],
         steps=settings["steps"],
         guidance=settings["gs"],
         image_guidance=settings["igs"],
-        noise=data[f"c{case}_noise"],
+        noise=data["noise"],
     )
     # the tolerances of golden/README.md for the whole pipeline
-    np.testing.assert_allclose(result.latents, data[f"c{case}_latents"], atol=2e-4)
-    np.testing.assert_allclose(result.pixels * 0.5 + 0.5, data[f"c{case}_image"], atol=5e-4)
-    assert np.abs(result.image - data[f"c{case}_image"] * 255).max() <= 0.5 + 255 * 5e-4
+    np.testing.assert_allclose(result.latents, data["latents"], atol=2e-4)
+    np.testing.assert_allclose(result.pixels * 0.5 + 0.5, data["image"], atol=5e-4)
+    assert np.abs(result.image - data["image"] * 255).max() <= 0.5 + 255 * 5e-4
 
 
 def test_the_result_has_the_size_of_the_first_input(model):
@@ -203,14 +202,10 @@ def test_pairs_that_do_not_fit_are_refused(model):
 )
 def test_nan_weights_are_named(folder, part, path, file):
     model = DiTFuse.load(folder)
-    variable = dict(nnx_flat(getattr(model, part).params))[path]
+    variable = dict(nnx.to_flat_state(getattr(model, part).params))[path]
     variable.set_value(variable[...].at[0].set(np.nan))
     with pytest.raises(ValueError, match=rf"{file}: {'.'.join(path)} holds NaN.*convert or copy it again"):
         model.fuse(*pair(), PROMPT, **SHORT)
-
-
-def nnx_flat(state):
-    return fusing.nnx.to_flat_state(state)
 
 
 def test_missing_checkpoints_and_adapters_are_named(tmp_path, folder):
