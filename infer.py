@@ -100,7 +100,7 @@ def cache_folder() -> Path:
 
 
 def checkpoint_of(flags: argparse.Namespace, demo: Path) -> Path:
-    """The named checkpoint, the shipped one, or, in a clone that has none yet, random weights of the tests."""
+    """The named checkpoint, the shipped one, or, where there is none yet, random weights of the tests."""
     if flags.checkpoint or (demo / "config.json").is_file():
         return flags.checkpoint or demo
     tiny = cache_folder() / "tiny"
@@ -108,9 +108,7 @@ def checkpoint_of(flags: argparse.Namespace, demo: Path) -> Path:
         from convert.__main__ import main as convert
 
         convert(["omnigen", str(HERE / "tests" / "golden" / "ckpt_tiny"), str(tiny)])
-    print(
-        "note        no trained checkpoint is shipped yet: these weights are random, the picture will be noise"
-    )
+    print("note        no trained checkpoint is shipped: these weights are random, the picture will be noise")
     return tiny
 
 
@@ -123,7 +121,7 @@ def keep_compiled_programs() -> None:
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax import image, job, terminal  # after the settings above; they take a second to import
+    from ditfuse_jax import image, job, terminal  # after the settings; a second to import
     from ditfuse_jax.fuse import DEMO, DiTFuse
 
     jobs, failed = jobs_of(flags, job)
