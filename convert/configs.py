@@ -196,14 +196,13 @@ def original_vae_config(
     widths: dict[int, int] = {}
     depth = 0
     for key, shape in shapes.items():
-        if match := re.fullmatch(
-            r"encoder\.down(?:_blocks)?\.(\d+)\.(?:block|resnets)\.(\d+)\.conv1\.weight", key
-        ):
+        if match := re.fullmatch(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight", key):
             widths[int(match[1])] = shape[0]
             depth = max(depth, int(match[2]) + 1)
     if not widths or len(shapes.get("decoder.conv_in.weight", ())) != 4:
         raise ValueError(
-            f"{path} holds no autoencoder; name the file or the diffusers folder of the SDXL VAE"
+            f"{path} holds no autoencoder in the original layout; name the file of the SDXL VAE, "
+            "or the folder of one in the layout of diffusers"
         )
     stable_diffusion = any(key.startswith("cond_stage_model.") for key in arrays)
     try:

@@ -1,50 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules of the autoencoder: diffusers, diffusers before 0.18 (old attention names), original single file."""
 
-import itertools
 import re
-from collections.abc import Mapping
-from pathlib import Path
-
-import numpy as np
 
 from convert.engine import Rule, Transform, conv, keep, linear, pointwise
 from ditfuse_jax.config import VAEConfig
 
 SINGLE_FILE = "first_stage_model."  # prefix of the autoencoder inside a whole Stable Diffusion checkpoint
-
-
-def original_config(
-    arrays: Mapping[str, np.ndarray], path: Path
-) -> tuple[VAEConfig, Mapping[str, np.ndarray]]:
-    """Settings read off the shapes of a file in the original layout, and its tensors.
-
-    Such a file states neither groups nor scale: those of the SDXL autoencoder are assumed.
-    Raises ValueError for a file that is not one.
-    """
-    prefix = SINGLE_FILE if any(key.startswith(SINGLE_FILE) for key in arrays) else ""
-    if (
-        f"{prefix}quant_conv.weight" not in arrays
-        or f"{prefix}encoder.down.0.block.0.conv1.bias" not in arrays
-    ):
-        raise ValueError(
-            f"{path} is no autoencoder in the original layout: it lacks {prefix}quant_conv.weight or "
-            f"{prefix}encoder.down.0.block.0.conv1.bias; for a diffusers file name its folder"
-        )
-    levels = _count(arrays, prefix + "encoder.down.{}.block.0")
-    layers = _count(arrays, prefix + "encoder.down.0.block.{}")
-    config = VAEConfig(
-        latent_channels=arrays[f"{prefix}quant_conv.weight"].shape[0] // 2,
-        block_out_channels=tuple(
-            arrays[f"{prefix}encoder.down.{level}.block.0.conv1.bias"].shape[0] for level in range(levels)
-        ),
-        layers_per_block=layers,
-    )
-    return config, arrays
-
-
-def _count(arrays: Mapping[str, np.ndarray], block: str) -> int:
-    return next(index for index in itertools.count() if f"{block.format(index)}.conv1.bias" not in arrays)
 
 
 def vae_rules(cfg: VAEConfig) -> tuple[Rule, ...]:
