@@ -22,6 +22,8 @@ def _eight_devices():
 
 def inputs(config, mesh):
     params, frozen = training.random_params(config, mesh)
+    model = {name: x + 0.02 if name.startswith("final") else x for name, x in frozen.model.items()}
+    frozen = frozen._replace(model=model)  # a frozen output layer of zeros would stop every gradient
     state = training.new_state(params, config, mesh)
     rows = put_batch(runs.batch(), runs.ROWS, mesh)
     return state, frozen, rows, put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training step against PyTorch: the same 192 M weights here and in diffusers' OmniGen transformer (peft).
+
+    pip install -e .[bench] && python benchmarks/training.py [--mode lora full] [--dtype float32]
+
+256 x 256, two sources, the same batch of latents on both sides (both would encode with the same VAE).
+The first losses must agree; then the sides take turns. With --demo: the step of the small demo model alone.
+"""
+
+import argparse
+import functools
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get(
+    "XLA_FLAGS", ""
+)  # as train.py
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+import dataclasses  # noqa: E402
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+from flax import nnx  # noqa: E402
+
+from ditfuse_jax import flops, training  # noqa: E402
+from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
+from ditfuse_jax.mask import attention_mask  # noqa: E402
+from ditfuse_jax.model import Patches, Transformer, patchify  # noqa: E402
+from ditfuse_jax.optimizer import optimizer  # noqa: E402
+from ditfuse_jax.prompt import Prompt  # noqa: E402
+from ditfuse_jax.train_config import OptimConfig  # noqa: E402
+
+TEXT, RANK, RATE = 96, 64, 1e-4
+
+
+class Inputs(NamedTuple):
+    prompt: Prompt
+    sources: np.ndarray  # float32 [B, 2, h, w, C]
+    x_1: np.ndarray  # float32 [B, h, w, C]
+    x_0: np.ndarray
+    t: np.ndarray  # float32 [B]
+
+
+def make_inputs(rows: int, cells: int, channels: int) -> Inputs:
+    """Full rows: TEXT words, two source images of cells x cells latents, no padding."""
+    rng, count = np.random.default_rng(0), cells**2 // 4
+    length = TEXT + 2 * count
+    visible = np.tile(np.arange(1, length + 1, dtype=np.int32), (rows, 1))
+    slots = np.tile(np.array([[40, 40 + count], [50 + count, 50 + 2 * count]], np.int32), (rows, 1, 1))
+    for start, stop in slots[0]:
+        visible[:, start:stop] = stop
+    positions = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    ids = rng.integers(3, 1000, (rows, length)).astype(np.int32)
+    prompt = Prompt(ids, positions, visible, np.zeros(rows, np.int32), slots)
+    shape = (rows, cells, cells, channels)
+    normal = [rng.standard_normal((rows, 2, *shape[1:])), *(rng.standard_normal(shape) for _ in range(2))]
+    return Inputs(
+        prompt, *(x.astype(np.float32) for x in normal), rng.uniform(0.1, 0.9, rows).astype(np.float32)
+    )
+
+
+class Here:
+    """The step of ditfuse_jax.training without the VAE."""
+
+    def __init__(self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str):
+        self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
+        own = training.flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
+        if cfg.lora:
+            frozen_dtype = jnp.dtype(dtype)
+            self.frozen = {name: jnp.asarray(x, frozen_dtype) for name, x in base.items()}
+            trained = {name: leaf for name, leaf in own.items() if "lora" in name}
+            keys = jax.random.split(jax.random.key(0), len(trained))
+            self.params = {
+                name: jax.random.normal(key, leaf.shape) / RANK * name.endswith("lora_a")
+                for key, (name, leaf) in zip(keys, trained.items(), strict=True)
+            }
+        else:
+            self.frozen, self.params = {}, {name: jnp.array(x) for name, x in base.items()}
+        self.tx = optimizer(OptimConfig(learning_rate=RATE), 1000)
+        self.opt_state = jax.jit(self.tx.init)(self.params)
+        self.step = jax.jit(functools.partial(_step, cfg=self.cfg, tx=self.tx), donate_argnums=(0, 1))
+
+    def __call__(self) -> float:
+        self.params, self.opt_state, loss = self.step(self.params, self.opt_state, self.frozen, self.inputs)
+        return float(loss)
+
+
+def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx):
+    def objective(params):
+        model = training.fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
+        rows, count, *shape = inputs.sources.shape
+        cut = patchify(inputs.sources.reshape(rows * count, *shape))
+        sources = Patches(*(x.reshape(rows, -1, x.shape[-1]) for x in cut))
+        drawn = training.Draw(inputs.t, inputs.x_0)
+        return training.velocity_loss(model, inputs.prompt, sources, inputs.x_1, drawn).mean()
+
+    loss, grads = jax.value_and_grad(objective)(params)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, loss
+
+
+class PyTorch:
+    """OmniGen's training step on diffusers' transformer: mean square error of the velocity, clipping, AdamW."""
+
+    def __init__(self, cfg: TransformerConfig, state, inputs: Inputs, dtype: str, lora: bool):
+        import torch
+        from diffusers import OmniGenTransformer2DModel
+        from sampling import CONFIG, to_diffusers
+
+        self.torch, self.inputs = torch, inputs
+        factors = {"short_factor": list(CONFIG.short_factor), "long_factor": list(CONFIG.long_factor)}
+        self.model = OmniGenTransformer2DModel(
+            hidden_size=cfg.width,
+            intermediate_size=cfg.mlp_width,
+            num_layers=cfg.num_layers,
+            num_attention_heads=cfg.num_heads,
+            num_key_value_heads=cfg.num_kv_heads,
+            vocab_size=cfg.vocab_size,
+            rope_scaling=factors,
+        )
+        table = {"patch_embedding.pos_embed": self.model.patch_embedding.pos_embed}
+        self.model.load_state_dict(to_diffusers(state) | table, strict=True)
+        if lora:
+            from peft import LoraConfig as Peft
+            from peft import inject_adapter_in_model
+
+            self.model.to(getattr(torch, dtype)).requires_grad_(False)
+            names = ["to_q", "to_k", "to_v", "to_out.0", "gate_up_proj", "down_proj"]
+            settings = Peft(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=names)
+            self.model = inject_adapter_in_model(settings, self.model)
+        self.dtype = getattr(torch, dtype)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=RATE, weight_decay=0.0)
+        self.arguments = self.prepare()
+
+    def prepare(self) -> dict:
+        torch, inputs = self.torch, self.inputs
+        count = inputs.x_1.shape[1] ** 2 // 4
+        prefix = inputs.prompt.token_ids.shape[1]
+        rows = len(inputs.t)
+        suffix = np.full((rows, 1 + count), prefix + 1 + count, np.int32)
+        suffix[:, 0] = prefix + 1
+        visible = np.concatenate([inputs.prompt.visible_until, suffix], axis=1)
+        mask = np.array(attention_mask(visible, inputs.prompt.num_padding, visible.shape[1]))
+        latents = torch.from_numpy(inputs.sources.transpose(0, 1, 4, 2, 3).copy()).to(self.dtype)
+        positions = np.tile(np.arange(prefix + 1 + count), (rows, 1))
+        return {
+            "input_ids": torch.from_numpy(inputs.prompt.token_ids).long(),
+            "input_img_latents": [image[None] for row in latents for image in row],
+            "input_image_sizes": {b: slots.tolist() for b, slots in enumerate(inputs.prompt.slots)},
+            "attention_mask": torch.from_numpy(mask).float(),
+            "position_ids": torch.from_numpy(positions).long(),
+            "return_dict": False,
+        }
+
+    def __call__(self) -> float:
+        torch = self.torch
+        x_1, x_0 = (
+            torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) for x in (self.inputs.x_1, self.inputs.x_0)
+        )
+        t = torch.from_numpy(self.inputs.t)
+        x_t = t[:, None, None, None] * x_1 + (1 - t[:, None, None, None]) * x_0
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
+            velocity = self.model(hidden_states=x_t.to(self.dtype), timestep=t, **self.arguments)[0]
+        loss = (velocity.float() - (x_1 - x_0)).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+
+def sides(mode: str, dtype: str, rows: int, wanted: tuple[str, ...]) -> dict:
+    from sampling import CONFIG, SIDE, build
+
+    state = build()
+    base = {".".join(map(str, path)): np.asarray(x[...]) for path, x in nnx.to_flat_state(state)}
+    lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
+    cfg, inputs = dataclasses.replace(CONFIG, lora=lora), make_inputs(rows, SIDE, CONFIG.latent_channels)
+    made = {}
+    if "torch" in wanted:
+        made["torch"] = PyTorch(cfg, state, inputs, dtype, mode == "lora")
+    if "here" in wanted:
+        made["here"] = Here(cfg, base, inputs, dtype)
+    return made | {
+        "flops": rows * flops.transformer_row(cfg, inputs.prompt.token_ids.shape[1] + 1 + SIDE**2 // 4)
+    }
+
+
+def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
+    """Both sides in turns in this process; the peak memory of each in a process of its own."""
+    made = sides(mode, dtype, rows, ("torch", "here"))
+    first = {name: made[name]() for name in ("torch", "here")}
+    error = abs(first["here"] / first["torch"] - 1)
+    if error > (1e-4 if dtype == "float32" else 2e-2):
+        raise SystemExit(f"losses {first} differ by {error:.1e}: the two sides do not compute the same")
+    seconds = {name: [] for name in first}
+    for _ in range(rounds):
+        for name in seconds:
+            start = time.perf_counter()
+            made[name]()
+            seconds[name].append(time.perf_counter() - start)
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    peak = flops.measured_peak(dtype)
+    print(f"{mode} {dtype}, batch {rows}: first losses differ by {error:.1e}")
+    for name, median in middle.items():
+        line = f"  {name:6} {median:7.3f} s/step  {rows / median:6.3f} samples/s"
+        print(
+            f"{line}  MFU {made['flops'] / median / peak:.0%}  peak {memory(name, mode, dtype, rows):.2f} GB"
+        )
+    print(f"  ratio  {middle['torch'] / middle['here']:.2f}", flush=True)
+
+
+def memory(side: str, mode: str, dtype: str, rows: int) -> float:
+    arguments = ["--memory-of", side, "--mode", mode, "--dtype", dtype, "--rows", str(rows)]
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def demo(rounds: int) -> None:
+    """The demo model's step at 128 px, batch 16, without the VAE."""
+    from ditfuse_jax.train_config import load
+
+    config = load(Path(__file__).parents[1] / "configs" / "demo.py")
+    inputs = make_inputs(config.batch_size, 16, config.model.latent_channels)
+    graph = Transformer(config.model, rngs=nnx.Rngs(0))
+    base = {name: np.asarray(leaf[...]) for name, leaf in training.flatten(graph).items()}
+    step = Here(config.model, base, inputs, config.model.dtype)
+    step()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    tokens = inputs.prompt.token_ids.shape[1] + 65
+    work = config.batch_size * flops.transformer_row(config.model, tokens)
+    best, peak = min(times), flops.measured_peak(config.model.dtype)
+    print(
+        f"demo: {tokens} tokens, batch {config.batch_size}: {best:.3f} s/step, {work / best / 1e9:.0f} GFLOP/s",
+        end="",
+    )
+    print(f", MFU {work / best / peak:.0%} of {peak / 1e9:.0f} GFLOP/s")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mode", nargs="+", default=["lora", "full"], choices=["lora", "full"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--memory-of", choices=["torch", "here"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.demo:
+        demo(args.rounds)
+    elif args.memory_of:
+        made = sides(args.mode[0], args.dtype, args.rows, (args.memory_of,))
+        for _ in range(3):
+            made[args.memory_of]()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+    else:
+        for mode in args.mode:
+            compare(mode, args.dtype, args.rows, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
