@@ -287,7 +287,7 @@ class DiTFuse:
         images.check_same_size(first, second, (_name(image1, "image 1"), _name(image2, "image 2")))
         sizes = self.geometry(*first.shape[:2], max_side)
         pixels = images.to_pixels(np.stack([images.fit(first, sizes), images.fit(second, sizes)]))
-        latents = np.asarray(_programs().encode(self.vae.graph, self.vae.params, pixels))
+        latents = np.asarray(_programs(jax.default_backend()).encode(self.vae.graph, self.vae.params, pixels))
         if not np.isfinite(latents).all():
             raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
         return Pair(sizes, latents)
@@ -296,7 +296,9 @@ class DiTFuse:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         if not np.isfinite(latents).all():
             raise ValueError(blame(self.folder / "model.safetensors", self.transformer.params))
-        pixels = np.asarray(_programs().decode(self.vae.graph, self.vae.params, latents[None]))[0]
+        pixels = np.asarray(
+            _programs(jax.default_backend()).decode(self.vae.graph, self.vae.params, latents[None])
+        )[0]
         if not np.isfinite(pixels).all():
             raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
         return images.restore(pixels, sizes)
@@ -313,7 +315,7 @@ class DiTFuse:
         shape = pair.latents.shape[1:]
         count = int(np.prod(shape))
         # bucketed lengths, so that new sizes need no new program; a short draw is a prefix of a long one
-        flat = _programs().normal(jax.random.key(seed), sampler.bucket(count))
+        flat = _programs(jax.default_backend()).normal(jax.random.key(seed), sampler.bucket(count))
         return np.asarray(flat)[:count].reshape(shape)
 
     def _batch_noise(self, pairs: Sequence[Pair], seed, noise) -> list[np.ndarray]:
@@ -353,11 +355,18 @@ class _PixelPrograms(NamedTuple):
 
 
 @functools.cache
-def _programs() -> _PixelPrograms:
+def _programs(backend: str) -> _PixelPrograms:
     """Compiled once per padded size (encode, decode) or bucket (normal)."""
+
+    def encode(graph, params, pixels):
+        return nnx.merge(graph, params).encode(pixels)
+
+    def decode(graph, params, latents):
+        return nnx.merge(graph, params).decode(latents)
+
     return _PixelPrograms(
-        jax.jit(lambda graph, params, pixels: nnx.merge(graph, params).encode(pixels), static_argnums=0),
-        jax.jit(lambda graph, params, latents: nnx.merge(graph, params).decode(latents), static_argnums=0),
+        jax.jit(sampler.full_precision(encode, backend), static_argnames="graph"),
+        jax.jit(sampler.full_precision(decode, backend), static_argnames="graph"),
         jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1),
     )
 

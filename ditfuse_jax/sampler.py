@@ -121,10 +121,28 @@ def programs(backend: str) -> Programs:
     """The three compiled programs; pure functions, the network split outside and merged inside."""
     options = {"compiler_options": CPU_OPTIONS} if backend == "cpu" else {}
     return Programs(
-        jax.jit(_prefix, static_argnames="graph", **options),
-        jax.jit(_step, static_argnames=("graph", "guidance"), donate_argnames="x", **options),
+        jax.jit(full_precision(_prefix, backend), static_argnames="graph", **options),
+        jax.jit(
+            full_precision(_step, backend),
+            static_argnames=("graph", "guidance"),
+            donate_argnames="x",
+            **options,
+        ),
         jax.jit(_replace_rows, donate_argnames="cache"),
     )
+
+
+def full_precision(function: Callable, backend: str) -> Callable:
+    """`function` with real float32 products on accelerators, which by default take TF32 or bf16 for them."""
+    if backend == "cpu":
+        return function
+
+    @functools.wraps(function)  # jit finds static arguments by the wrapped signature
+    def precise(*args, **kwargs):
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return precise
 
 
 def _prefix(graph, params, prompt, sources, rope_length) -> KV:

@@ -143,3 +143,12 @@ def test_attention_in_small_pieces_is_the_same(max_scores):
     mask = jnp.asarray(rng.random((2, 150, 9)) < 0.7).at[:, :, 0].set(True)
     pieces = attention(q, k, v, mask, max_scores=max_scores)
     np.testing.assert_allclose(pieces, attention(q, k, v, mask), atol=1e-6)
+
+
+def test_accelerators_multiply_float32_in_full(network, tokenizer):
+    rows = sampler.layout([row(4, 4)], branches(GUIDANCE), tokenizer)
+    run = sampler.programs("gpu").prefix
+    text = run.lower(network.graph, network.params, rows.prompt, rows.sources, rows.rope_length).as_text()
+    assert text.count("HIGHEST") >= text.count("dot_general")
+    got = run(network.graph, network.params, rows.prompt, rows.sources, rows.rope_length)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, sampler.prefix(network, rows))
