@@ -2,6 +2,7 @@
 """Trains the autoencoder, the transformer or an adapter: python train.py --config configs/demo.py --mesh 8"""
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -53,6 +54,13 @@ def start_devices(args: argparse.Namespace, needed: int) -> None:
         print(f"no accelerator here: {needed} virtual CPU devices share its cores", flush=True)
 
 
+def on_examples(config):
+    """The run on every picture below examples/, without the lists that validation needs."""
+    source = dataclasses.replace(config.mixture.sources[0], path="*", names=None)
+    mixture = dataclasses.replace(config.mixture, sources=(source,))
+    return dataclasses.replace(config, mixture=mixture, validate_every=0)
+
+
 def main() -> int:
     args = arguments()
     from ditfuse_jax import train_config
@@ -63,8 +71,12 @@ def main() -> int:
     start_devices(args, devices_needed(args.mesh))
     if args.config is None and jax.process_index() == 0:
         print("no --config: running configs/smoke.py, a small test of everything", flush=True)
+    root = data_root(args.data, PROJECT)
+    if args.config is None and args.data is None and not root.is_dir():
+        print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
+        root, config = PROJECT / "examples", on_examples(config)
     workdir = args.workdir or PROJECT / "runs" / config.name
-    run(config, Place(workdir, data_root(args.data, PROJECT), args.mesh))
+    run(config, Place(workdir, root, args.mesh))
     return 0
 
 

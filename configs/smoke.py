@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A test of the whole way in about a minute on two cores: M3 at 64 px, a tiny transformer, a random VAE."""
 
+from pathlib import Path
+
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.m3 import M3Config
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
@@ -16,6 +18,7 @@ config = TrainConfig(
         m3=M3Config(blocks=(16, 32)),  # a quarter of the paper's, as the pictures are a quarter of 256 px
         max_text_tokens=224,
     ),
+    tokenizer=str(Path(__file__).parents[1] / "tests" / "golden" / "ckpt_tiny"),
     steps=60,  # the loss falls by a third
     batch_size=16,
     optim=OptimConfig(learning_rate=3e-3, warmup_steps=5),
