@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sampling speed against PyTorch: the same 192 M weights here and in diffusers' OmniGen transformer, called
-as its pipeline calls it (every branch, the whole sequence, every step). 256 x 256, two sources, three branches.
+as its pipeline calls it (every branch, the whole sequence, every step). 256 x 256, two sources,
+three branches.
 
     pip install -e .[bench] && python benchmarks/sampling.py
 
@@ -38,7 +39,10 @@ SIDE = 32  # latent cells of 256 pixels
 HEAD_DIM = 64
 GUIDANCE = flow.Guidance(2.0, 1.6)
 NAMES = flow.branches(GUIDANCE)
-INSTRUCTION = "Generate a fused image that preserves the thermal information of the infrared image and the texture details"
+INSTRUCTION = (
+    "Generate a fused image that preserves the thermal information of the infrared image "
+    "and the texture details"
+)
 CONFIG = TransformerConfig(
     vocab_size=32064,
     width=1024,
@@ -240,8 +244,10 @@ def report(turn: Turn, peak: float, num_prefix: int, num_new: int) -> None:
     theirs = flops(everything, everything) / turn.torch / peak
     ours = flops(num_new, everything) / turn.here_step / peak
     print(
-        f"  seconds per step    PyTorch {turn.torch:.3f}, here {turn.here_10:.3f} (10 steps), {turn.here_50:.3f} (50)\n"
-        f"  times faster        {turn.torch / turn.here_10:.2f} (10 steps), {turn.torch / turn.here_50:.2f} (50)\n"
+        f"  seconds per step    PyTorch {turn.torch:.3f}, here {turn.here_10:.3f} (10 steps), "
+        f"{turn.here_50:.3f} (50)\n"
+        f"  times faster        {turn.torch / turn.here_10:.2f} (10 steps), "
+        f"{turn.torch / turn.here_50:.2f} (50)\n"
         f"  share of peak       PyTorch {theirs:.0%}, here {ours:.0%} (a step without the prefix)",
         flush=True,
     )

@@ -116,7 +116,8 @@ class Checkpoints:
             free = shutil.disk_usage(self.folder).free / 1e6
             raise CheckpointError(
                 f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; "
-                f"step {self.manager.latest_step()} is the last complete one. Make room, then run the same command"
+                f"step {self.manager.latest_step()} is the last complete one. Make room, "
+                "then run the same command"
             ) from error
 
 

@@ -62,7 +62,7 @@ class VAETraining:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run. Stage vae trains the autoencoder; model the transformer, or its adapter if model.lora is set."""
+    """One run. Stage vae trains the autoencoder, model the transformer or, with model.lora, its adapter."""
 
     name: str
     model: TransformerConfig
