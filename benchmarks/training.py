@@ -247,8 +247,8 @@ def demo(rounds: int) -> None:
     work = config.batch_size * flops.transformer_row(config.model, tokens)
     best, peak = min(times), flops.measured_peak(config.model.dtype)
     print(
-        f"demo: {tokens} tokens, batch {config.batch_size}: {best:.3f} s/step, {work / best / 1e9:.0f}
-        GFLOP/s",
+        f"demo: {tokens} tokens, batch {config.batch_size}: {best:.3f} s/step, "
+        f"{work / best / 1e9:.0f} GFLOP/s",
         end="",
     )
     print(f", MFU {work / best / peak:.0%} of {peak / 1e9:.0f} GFLOP/s")
