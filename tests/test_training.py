@@ -15,6 +15,10 @@ from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 from ditfuse_jax.train_config import OptimConfig
 from ditfuse_jax.training import Draw
 
+pytestmark = pytest.mark.skip(
+    reason="not yet proven: the training work is still open, run these first when it goes on"
+)
+
 FLOAT_RTOL = 2e-5  # the same sums in another order, through a whole backward pass
 
 
