@@ -11,7 +11,7 @@ import runs
 from ditfuse_jax import training
 from ditfuse_jax.sharding import check_batch, local_rows, make_mesh, parse_mesh, put_batch, spec_of
 
-pytestmark = pytest.mark.skip(
+unproven = pytest.mark.skip(
     reason="not yet proven: the training work is still open, run these first when it goes on"
 )
 
@@ -51,17 +51,18 @@ def test_mesh_that_does_not_fit_is_refused():
 
 def test_rules():
     mesh = make_mesh(parse_mesh("data=2,fsdp=2,tensor=2"))
-    assert spec_of("layers.attn.qkv.kernel", (2, 64, 192), mesh) == (None, "fsdp", "tensor")
-    assert spec_of("layers.mlp.down.kernel", (2, 128, 64), mesh) == (None, "tensor", "fsdp")
-    assert spec_of("layers.mlp.down.kernel", (2, 127, 64), mesh) == (
+    assert tuple(spec_of("layers.attn.qkv.kernel", (2, 64, 192), mesh)) == (None, "fsdp", "tensor")
+    assert tuple(spec_of("layers.mlp.down.kernel", (2, 128, 64), mesh)) == (None, "tensor", "fsdp")
+    assert tuple(spec_of("layers.mlp.down.kernel", (2, 127, 64), mesh)) == (
         None,
         None,
         "fsdp",
     )  # 127 does not divide
     for name in ("layers.attn.qkv.lora_a", "norm.scale", "final.out.bias"):
-        assert spec_of(name, (2, 64), mesh) == ()
+        assert tuple(spec_of(name, (2, 64), mesh)) == ()
 
 
+@unproven
 @pytest.mark.parametrize("text", MESHES)
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_mesh_changes_no_number(text, lora):
@@ -77,6 +78,7 @@ def test_a_mesh_changes_no_number(text, lora):
     np.testing.assert_allclose(losses, expected, rtol=1e-5)  # the order of sums
 
 
+@unproven
 def test_parameters_are_born_sharded():
     config = runs.config()
     state, _, _, _ = inputs(config, make_mesh(parse_mesh("data=2,fsdp=4")))
@@ -87,6 +89,7 @@ def test_parameters_are_born_sharded():
     assert {leaf.sharding for leaf in moments} == {kernel.sharding}
 
 
+@unproven
 def test_state_is_donated():
     config = runs.config(lora=True)
     state, frozen, rows, stop = inputs(config, make_mesh(parse_mesh("8")))
@@ -108,6 +111,7 @@ def reduced_sizes(text: str) -> list[int]:
     return sizes
 
 
+@unproven
 def test_a_lora_step_over_data_sends_only_adapter_gradients_and_scalars():
     config = runs.config(lora=True)
     state, frozen, rows, stop = inputs(config, make_mesh(parse_mesh("8")))
@@ -119,5 +123,6 @@ def test_a_lora_step_over_data_sends_only_adapter_gradients_and_scalars():
     assert sum(sizes) - sum(small) == adapter, sizes
 
 
+@unproven
 def test_each_process_makes_the_rows_of_its_devices():
     assert local_rows(16, make_mesh(parse_mesh("8"))) == slice(0, 16)
