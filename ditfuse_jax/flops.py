@@ -79,7 +79,8 @@ def row_flops(config: TrainConfig, batch) -> float:
     """Model FLOPs of one row of this batch (the frozen VAE's encoding is not counted)."""
     _, height, width, _ = batch.target.shape
     if config.stage == "vae":
-        return autoencoder_row(config, height, width)
+        side = config.vae_training.crop
+        return autoencoder_row(config, side or height, side or width)
     side = 2 * config.vae.factor
     return transformer_row(config.model, batch.prompt.token_ids.shape[1] + 1 + height * width // side**2)
 

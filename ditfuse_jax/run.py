@@ -7,11 +7,15 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from ditfuse_jax import weights
 from ditfuse_jax.checkpoint import check_writable
 from ditfuse_jax.data import mixture
+from ditfuse_jax.data.loader import make_loader
+from ditfuse_jax.linear_start import check_room, linear_start
 from ditfuse_jax.log import warn
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.sharding import check_batch, make_mesh, parse_mesh, shardings
@@ -37,10 +41,14 @@ def run(config: TrainConfig, place: Place) -> int:
     tokenizer = load_tokenizer(tokenizer_folder(config))
     config = with_folders(config)
     check_vocabulary(config, tokenizer)
+    if config.stage == "vae" and config.vae_training.linear_steps:
+        check_room(config.vae)
     data = find_data(config, place.data, tokenizer)
     mesh = make_mesh(sizes)
     check_batch(config.batch_size, config.optim.accumulation, mesh)
     params, frozen = starting_weights(config, mesh)
+    if starts_linear(config, place.workdir):
+        params = with_skeleton(config, params, data, mesh)
     return train(config, params, frozen, data, mesh=mesh, workdir=place.workdir)
 
 
@@ -92,6 +100,28 @@ def starting_weights(config: TrainConfig, mesh: Mesh) -> tuple[Params, Frozen]:
     elif config.stage == "model":
         warn("no init_vae: the autoencoder is random, which is good for a test only")
     return params, frozen
+
+
+def starts_linear(config: TrainConfig, workdir: Path) -> bool:
+    """True for a fresh run of an autoencoder that asks for it."""
+    wanted = config.stage == "vae" and config.vae_training.linear_steps and not config.init
+    return bool(wanted) and not any((workdir / "checkpoints").glob("[0-9]*"))
+
+
+def with_skeleton(config: TrainConfig, params: Params, data: Data, mesh: Mesh) -> Params:
+    """`params` around a linear skeleton that was trained on the targets of the first batches."""
+    cfg = config.vae_training
+    side = cfg.crop or min(data.mixture.config.buckets[0].height, data.mixture.config.buckets[0].width)
+    with make_loader(data.mixture, data.tokenizer, batch_size=config.batch_size) as loader:
+        images = (middle(batch.target, side) for batch in loader)
+        started = linear_start(params, config.vae, images, steps=cfg.linear_steps)
+    return jax.device_put(started, shardings(params, mesh))
+
+
+def middle(images: np.ndarray, side: int) -> np.ndarray:
+    """The central square of images [B, H, W, 3]."""
+    top, left = ((size - side) // 2 for size in images.shape[1:3])
+    return images[:, top : top + side, left : left + side]
 
 
 def from_init(config: TrainConfig, params: Params, frozen: Frozen, mesh: Mesh) -> tuple[Params, Frozen]:

@@ -48,16 +48,20 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VAETraining:
-    """Loss of the autoencoder stage: (1 - mse) L1 + mse MSE + kl KL, over the images of the batch."""
+    """The autoencoder: its start, and the loss (1 - rmse) L1 + rmse RMSE + edges E + kl KL of an image."""
 
-    mse: float = 0.5
+    linear_steps: int = 0  # of the linear skeleton that a random network starts from; 0: none
+    crop: int = 0  # pixels of the square windows that the loss is taken on; 0: whole images
+    rmse: float = 0.5  # share of the root mean square error, which PSNR measures
     kl: float = 1e-6
     edges: float = 0.5  # weight of the L1 between neighbouring-pixel differences
     sources: float = 0.25  # share of images that are (degraded) sources instead of targets
 
     def __post_init__(self):
-        if not 0 <= self.mse <= 1 or not 0 <= self.sources <= 1 or self.kl < 0 or self.edges < 0:
-            raise ValueError(f"{self}: mse and sources are shares, kl and edges not negative")
+        if not 0 <= self.rmse <= 1 or not 0 <= self.sources <= 1 or self.kl < 0 or self.edges < 0:
+            raise ValueError(f"{self}: rmse and sources are shares, kl and edges not negative")
+        if self.crop % 8 or self.crop < 0 or self.linear_steps < 0:
+            raise ValueError(f"{self}: crop must be a multiple of 8, linear_steps not negative")
 
 
 @dataclass(frozen=True, kw_only=True)

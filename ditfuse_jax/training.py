@@ -207,17 +207,19 @@ def velocity_loss(model: Transformer, prompt, sources: Patches, x_1: jax.Array, 
 
 
 def vae_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:
-    """Reconstruction and KL of each row [B]; drawn.t under the share of sources picks the first source."""
+    """Reconstruction and KL of each row [B]; drawn.t under the share of sources picks one of the two."""
     weights = config.vae_training
     autoencoder = fill(vae(config), params | frozen.vae)
-    pick = (drawn.t < weights.sources)[:, None, None, None]
-    pixels = to_pixels(jnp.where(pick, batch.sources[:, 0], batch.target))
+    t = drawn.t[:, None, None, None]
+    source = jnp.where(t < weights.sources / 2, batch.sources[:, 0], batch.sources[:, 1])
+    pixels = to_pixels(jnp.where(t < weights.sources, source, batch.target))
     mean, logvar = autoencoder.moments(pixels)
     code = mean + jnp.exp(0.5 * logvar) * drawn.noise
     latents = (code - config.vae.shift_factor) * config.vae.scaling_factor
     error = autoencoder.decode(latents) - pixels
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
-    loss = (1 - weights.mse) * rows_mean(jnp.abs(error)) + weights.mse * rows_mean(jnp.square(error))
+    rmse = jnp.sqrt(rows_mean(jnp.square(error)) + 1e-6)
+    loss = (1 - weights.rmse) * rows_mean(jnp.abs(error)) + weights.rmse * rmse
     return loss + weights.edges * edge_error(error) + weights.kl * rows_mean(kl)
 
 
@@ -237,12 +239,28 @@ LOSSES = {"model": flow_loss, "vae": vae_loss}
 # --- the step ---
 
 
-def step_draw(key: jax.Array, batch, config: TrainConfig) -> Draw:
-    """`draw` for the stage: uniform picks instead of times for the autoencoder."""
-    drawn = draw(key, batch, config)
+def step_input(key: jax.Array, batch, config: TrainConfig):
+    """The batch and its `draw`; for the autoencoder crops of it, and uniform picks instead of times."""
     if config.stage == "model":
-        return drawn
-    return drawn._replace(t=jax.random.uniform(jax.random.fold_in(key, 1), drawn.t.shape))
+        return batch, draw(key, batch, config)
+    key_pick, key_crop = jax.random.split(jax.random.fold_in(key, 1))
+    if config.vae_training.crop:
+        batch = cropped(key_crop, batch, config.vae_training.crop)
+    drawn = draw(key, batch, config)
+    return batch, drawn._replace(t=jax.random.uniform(key_pick, drawn.t.shape))
+
+
+def cropped(key: jax.Array, batch, side: int):
+    """A square window of `side` pixels of each row's images, all at the same random place."""
+    rows, height, width, _ = batch.target.shape
+    top, left = jax.random.randint(key, (2, rows), 0, jnp.array([[height - side + 1], [width - side + 1]]))
+
+    def window(image, top, left):  # [..., H, W, 3]
+        start = (*[0] * (image.ndim - 3), top, left, 0)
+        return jax.lax.dynamic_slice(image, start, (*image.shape[:-3], side, side, 3))
+
+    sources, target = (jax.vmap(window)(images, top, left) for images in (batch.sources, batch.target))
+    return batch._replace(sources=sources, target=target)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
@@ -256,7 +274,7 @@ def train_step(
     Gradients exist only for state.params.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    drawn = step_draw(key, batch, config)
+    batch, drawn = step_input(key, batch, config)
     losses, grads = accumulate(state.params, frozen, batch, drawn, config)
     updates, opt_state = optimizer(config.optim, config.steps).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

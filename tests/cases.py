@@ -7,10 +7,10 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
-from conftest import golden
 from flax import nnx
 from safetensors.numpy import load_file
 
+from conftest import golden
 from convert.engine import Rule, layer, linear, plan
 from convert.omnigen import RULES, transformer_config
 from ditfuse_jax.config import TransformerConfig

@@ -16,10 +16,10 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import golden
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from conftest import golden
 from convert import engine, omnigen
 from convert.__main__ import main
 from convert.configs import official_config, original_vae_config, phi3_config, vae_config

@@ -2,11 +2,11 @@
 import sys
 
 import pytest
-from conftest import golden
 from PIL import Image
-from synthetic import synthetic_root  # noqa: F401
 
+from conftest import golden
 from ditfuse_jax.data.__main__ import main
+from synthetic import synthetic_root  # noqa: F401
 
 CONFIG = """
 import dataclasses

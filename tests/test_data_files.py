@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 from ditfuse_jax.data import pixels, registry, samples, sources
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig, resolve
+from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
 def test_jsonl_errors_name_the_line(root):

@@ -3,11 +3,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 from ditfuse_jax import prompt
 from ditfuse_jax.data import control, pairs, pixels, samples, sources
 from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
+from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
 def test_a_stream_of_broken_files_is_an_error(root):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import golden
-from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
+from conftest import golden
 from ditfuse_jax import prompt
 from ditfuse_jax.data import loader, samples
 from ditfuse_jax.data.mixture import MixtureConfig, resolve
+from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import golden
 from flax import nnx
 from PIL import Image
 
+from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import sampler
 from ditfuse_jax.fuse import DiTFuse

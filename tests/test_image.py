@@ -4,9 +4,9 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import golden
 from PIL import Image
 
+from conftest import golden
 from ditfuse_jax import image as im
 
 

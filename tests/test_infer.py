@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import golden
 from PIL import Image
 
+from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image, job
 from ditfuse_jax.prompt import SOURCES

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+
 from cases import (
     PEFT_NAMES,
     adapter_of,
@@ -23,8 +25,6 @@ from cases import (
     velocity,
 )
 from conftest import golden
-from flax import nnx
-
 from ditfuse_jax import flow
 from ditfuse_jax.config import LoraConfig
 from ditfuse_jax.lora import LoRAParam, merge

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+
 from cases import (
     abstract,
     build,
@@ -21,8 +23,6 @@ from cases import (
     velocity,
 )
 from conftest import golden
-from flax import nnx
-
 from convert.omnigen import RULES
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.flow import Guidance, branches, guide, sample, times

@@ -6,9 +6,9 @@ import socket
 import time
 
 import pytest
-from conftest import golden
 
 import runs
+from conftest import golden
 
 DEAD_WITHIN = 90  # seconds until the survivors of a dead process have ended
 

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import golden
 
+from conftest import golden
 from ditfuse_jax.mask import attention_mask, suffix_visible_until
 from ditfuse_jax.prompt import (
     DROPPED_PROMPT,

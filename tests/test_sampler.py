@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
 from flax import nnx
 
+from conftest import golden
 from ditfuse_jax import sampler
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.flow import Guidance, branches

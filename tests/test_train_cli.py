@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import golden
 
 import runs
+from conftest import golden
 from ditfuse_jax import train_config
 from ditfuse_jax.log import keep_until
 

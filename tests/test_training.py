@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import model_of, nhwc, prompt_of, sources_of
-from conftest import golden
 
 import runs
+from cases import model_of, nhwc, prompt_of, sources_of
+from conftest import golden
 from ditfuse_jax import training
 from ditfuse_jax.optimizer import learning_rate
 from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
@@ -107,7 +107,7 @@ def test_rows_without_sources_do_not_see_their_pixels():
     other = rows._replace(
         sources=np.where(np.arange(runs.ROWS)[:, None, None, None, None] == 1, 0, rows.sources)
     )
-    drawn = training.step_draw(jax.random.key(0), rows, config)
+    rows, drawn = training.step_input(jax.random.key(0), rows, config)
     first, second = (
         training.held_out_losses(state.params, frozen, put_batch(b, runs.ROWS, mesh), drawn, config=config)
         for b in (rows, other)

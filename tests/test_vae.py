@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
 from flax import nnx
 from safetensors.numpy import load_file
 
+from conftest import golden
 from convert import engine
 from convert.configs import original_vae_config, vae_config
 from convert.vae import SINGLE_FILE, vae_rules

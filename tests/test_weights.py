@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import golden
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from conftest import golden
 from ditfuse_jax import weights
 from ditfuse_jax.adapter import Adapter, check_peft, read_adapter, save_adapter, to_peft
 from ditfuse_jax.config import CheckpointConfig, LoraConfig, TransformerConfig, VAEConfig
