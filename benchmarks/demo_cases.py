@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The held-out pictures that demo_quality.py measures on: simulated with a truth, and real pairs."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax.data import pixels, samples, sources
+from ditfuse_jax.data.m3 import M3Config
+from ditfuse_jax.data.mixture import VALIDATION, Bucket, MixtureConfig, resolve
+
+SIDE = 256
+SHAPES = ((SIDE, SIDE), (192, SIDE), (SIDE, 192))  # height, width of real pairs: whichever cuts least
+REAL = {"ivif": "ivif/*", "mff": "mff/*", "mef": "mef/*"}  # task -> folders
+
+
+class Case(NamedTuple):
+    """One scene at the size at which it is fused."""
+
+    name: str
+    first: np.ndarray  # uint8 [H, W, 3]
+    second: np.ndarray
+    target: np.ndarray | None = None  # uint8 [H, W, 3]
+    labels: np.ndarray | None = None  # uint8 [H, W]
+
+
+class Cases(NamedTuple):
+    cases: list[Case]
+    classes: tuple[str, ...]  # of the labels
+
+
+def spread(items: Sequence, limit: int) -> list:
+    """`limit` of the items, evenly over the list (which is sorted by collection); 0: all."""
+    if not 0 < limit < len(items):
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def simulated(root: Path, source: str, *, joint_share: float = 0.25, limit: int = 0) -> Cases:
+    """Every held-out file of one source of the demo mixture once, degraded as in training, SIDE x SIDE.
+
+    The window is the largest centred square. Degradations depend on the place in the list of chosen files.
+    """
+    config = MixtureConfig.demo(m3=M3Config(joint_share=joint_share)).validation()
+    config = dataclasses.replace(config, sources=tuple(s for s in config.sources if s.name == source))
+    mixture, bucket = resolve(config, root), Bucket(height=SIDE, width=SIDE)
+    listing = mixture.listings[0]
+    cases = []
+    for number, item in enumerate(spread(listing.items, limit)):
+        rng = np.random.default_rng([config.seed, number])
+        scene = samples.cut(rng, samples.read(mixture, 0, item, bucket), bucket, config)
+        fused = samples.fuse(rng, scene, config.sources[0].fuse, config)
+        cases.append(Case(item.images[0].stem, *fused, scene.labels))
+    return Cases(cases, listing.classes)
+
+
+def photo_crops(root: Path, limit: int = 0) -> tuple[list[np.ndarray], int]:
+    """The middle SIDE x SIDE pixels of the held-out photographs, and how many were too small for that."""
+    items = spread(sources.find("photos", "photos", root, VALIDATION).items, limit)
+    photos = [pixels.read(item.images[0]) for item in items]
+    large = [photo for photo in photos if min(photo.shape[:2]) >= SIDE]
+    return [_middle(photo) for photo in large], len(photos) - len(large)
+
+
+def _middle(photo: np.ndarray) -> np.ndarray:
+    top, left = ((side - SIDE) // 2 for side in photo.shape[:2])
+    return photo[top : top + SIDE, left : left + SIDE]
+
+
+def real_pairs(root: Path, task: str, limit: int = 0) -> list[Case]:
+    """The held-out pairs of one kind, each in the shape of SHAPES that is nearest to its own."""
+    items = spread(sources.find("pairs", REAL[task], root, VALIDATION).items, limit)
+    return [_real_pair(item) for item in items]
+
+
+def _real_pair(item: sources.Item) -> Case:
+    first, second = sources.load(item).images
+    shape = nearest_shape(first.shape[0], first.shape[1])
+    window = pixels.centre_window(first.shape[:2], shape)
+    collection = item.images[0].parent.parent.name
+    cut = (pixels.cut(image, window, shape) for image in (first, second))
+    return Case(f"{collection}/{item.images[0].stem}", *cut)
+
+
+def nearest_shape(height: int, width: int) -> tuple[int, int]:
+    return min(SHAPES, key=lambda shape: abs(np.log(width / height) - np.log(shape[1] / shape[0])))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo's benchmark computes without a network: baselines, scores, cases, the sheet."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditfuse_jax.data import segmentation
+from ditfuse_jax.validation import psnr
+from synthetic import noise, synthetic_root  # noqa: F401  (a fixture)
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+
+
+def test_every_baseline_of_an_image_with_itself_is_the_image():
+    """Within a level: the pyramids go through float32, Mertens also through weights that sum to 1 + 1e-12."""
+    from baselines import BASELINES
+
+    image = noise(0, 61, 84, 3)  # odd sides, which pyramids have to find back to
+    for fuse in BASELINES.values():
+        fused = fuse(image, image)
+        assert fused.dtype == np.uint8
+        assert np.abs(fused.astype(int) - image).max() <= 1
+
+
+def test_baselines_know_no_order_of_the_sources():
+    """Of two equally strong bands the pyramid takes the first; noise pictures hold none."""
+    from baselines import BASELINES
+
+    first, second = noise(1, 64, 80, 3), noise(2, 64, 80, 3)
+    for fuse in BASELINES.values():
+        assert np.abs(fuse(first, second).astype(int) - fuse(second, first)).max() <= 1
+
+
+def test_laplacian_pyramid_takes_the_sharp_half_of_each_source():
+    """The truth but for a seam, where bands of both sides mix."""
+    import cv2
+    from baselines import laplacian, mean
+
+    truth = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    blurred = cv2.GaussianBlur(truth, (0, 0), 1.5)
+    first, second = truth.copy(), truth.copy()
+    first[:, 64:], second[:, :64] = blurred[:, 64:], blurred[:, :64]
+    fused = laplacian(first, second)
+    away = np.s_[None, :, np.r_[:48, 80:128]]
+    assert psnr(fused[away], truth[away]) > psnr(mean(first, second)[away], truth[away]) + 15
+
+
+def test_psnr_of_a_known_error():
+    """An error of 5 everywhere is 20 log10(255 / 5) dB, and the mean is over pictures."""
+    image = np.full((2, 8, 8, 3), 100, np.uint8)
+    worse = image + np.array([5, 50], np.uint8)[:, None, None, None]
+    expected = (20 * np.log10(255 / 5) + 20 * np.log10(255 / 50)) / 2
+    assert psnr(worse, image) == pytest.approx(expected, abs=1e-9)
+
+
+def test_overlay_is_found_where_it_was_laid():
+    """All but the soft edge: a Gaussian of half a pixel here."""
+    from scores import Overlap, marked_pixels
+
+    image, mask = noise(3, 64, 64, 3), np.zeros((64, 64), bool)
+    image[:8] = 255, 255, 255
+    mask[4:40, 10:50] = True
+    found = marked_pixels(segmentation.overlay(image, mask), image)
+    assert Overlap().add(found, mask, np.ones_like(mask)).iou > 0.95
+    assert not marked_pixels(image, image).any()
+
+
+def test_opacity_is_that_of_the_overlay():
+    """Rounding to 8 bit moves it by about 1 / 255."""
+    from scores import opacity
+
+    image = np.full((32, 32, 3), (180, 120, 60), np.uint8)
+    marked = segmentation.overlay(image, np.ones((32, 32), bool))
+    np.testing.assert_allclose(opacity(marked, image), segmentation.OPACITY, atol=0.01)
+
+
+def test_overlap_sums_over_pictures_and_leaves_out_what_nobody_labelled():
+    from scores import Overlap
+
+    found, truth = np.array([True, True, False, True]), np.array([True, False, True, True])
+    valid = np.array([True, True, True, False])
+    first = Overlap().add(found, truth, valid)
+    assert first == (1, 3)
+    assert first.add(found, np.zeros(4, bool), valid) == (1, 5)  # where the class is not, finding it costs
+    assert np.isnan(Overlap().iou)
+
+
+def test_ordering_counts_neighbours_and_whole_chains():
+    from scores import ordering
+
+    found = ordering(np.array([[1, 2, 3], [1, 3, 2], [3, 2, 4], [1, 1, 2]]))
+    np.testing.assert_array_equal(found.adjacent, [0.5, 0.75])
+    assert found.chain == 0.25
+
+
+def test_control_targets_are_in_order():
+    """The measures tell the six targets of training apart, so that a model which hits them gets 100 %."""
+    from demo_items import MEASURES, truth
+    from scores import ordering
+
+    image = noise(4, 48, 48, 3)
+    for order, measure in MEASURES.values():
+        assert ordering(np.array([[measure(truth(image, one)) for one in order]])).chain == 1
+
+
+def test_cases_are_the_held_out_files_at_one_size(root):
+    from demo_cases import SIDE, photo_crops, real_pairs, simulated
+
+    for source in ("m3", "focus", "exposure", "ivif", "seg"):
+        found = simulated(root, source)
+        assert len(found.cases) == 1  # of the list in val.txt
+        case = found.cases[0]
+        assert case.first.shape == case.second.shape == case.target.shape == (SIDE, SIDE, 3)
+        assert (case.labels is not None) == (source == "seg") == bool(found.classes)
+    assert [case.name for case in real_pairs(root, "ivif")] == ["set/v3"]
+    assert photo_crops(root) == ([], 1)  # its short side is under SIDE
+
+
+def test_complementary_copies_hold_every_pixel_of_the_photograph(root):
+    from demo_cases import simulated
+
+    case = simulated(root, "m3", joint_share=0.0).cases[0]
+    intact = (case.first == case.target).all(-1) | (case.second == case.target).all(-1)
+    assert intact.all()
+    assert not (case.first == case.target).all()
+
+
+def test_spread_goes_over_the_whole_list():
+    from demo_cases import spread
+
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread(range(3), 0) == spread(range(3), 8) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((512, 640), (192, 256)), ((520, 520), (256, 256)), ((640, 400), (256, 192))]
+)
+def test_nearest_shape(size, shape):
+    from demo_cases import nearest_shape
+
+    assert nearest_shape(*size) == shape
+
+
+def test_sheet_holds_every_scene():
+    import demo_sheet
+
+    wide, tall = np.zeros((192, 256, 3), np.uint8), np.zeros((256, 192, 3), np.uint8)
+    cells = [demo_sheet.Cell(str(i), (picture,) * 4) for i, picture in enumerate((wide, tall, wide))]
+    sheet = np.asarray(demo_sheet.draw(cells))
+    black = (sheet == 0).all(-1).sum()
+    side = demo_sheet.HEIGHT
+    assert black >= 4 * side * (2 * round(side * 256 / 192) + round(side * 192 / 256))
