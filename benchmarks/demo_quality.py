@@ -72,7 +72,7 @@ def draw_sheet(bench: Bench, file: Path) -> None:
             for case, ours in zip(alike, fused, strict=True):
                 mean = BASELINES["mean"](case.first, case.second)
                 cells.append(demo_sheet.Cell(case.name, (case.first, case.second, mean, ours)))
-    demo_sheet.draw(cells).save(file)
+    demo_sheet.draw(cells, across=2).save(file)
     print(f"\n{file}: {len(cells)} real pairs; from left to right source 1, source 2, their mean, ours")
 
 
@@ -84,9 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", help="data root (default: $DITFUSE_DATA, else ../shared/data)")
     parser.add_argument("--steps", type=int, help=f"default: the checkpoint's, at most {MOST_STEPS}")
     parser.add_argument("--limit", type=int, default=0, help="pictures per item, evenly over the lists")
-    parser.add_argument(
-        "--only", help=f"some of {','.join(ITEMS)} (default: all, or none with the two below)"
-    )
+    parser.add_argument("--only", help=f"{','.join(ITEMS)} (default: all; none with a flag below)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet of the real pairs")
     parser.add_argument("--table", action="store_true", help="quality against steps and guidance")
     return parser.parse_args()

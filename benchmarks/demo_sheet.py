@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A contact sheet of scenes, two beside each other, each a row of pictures under its name."""
+"""A contact sheet of scenes, each a row of pictures under its name."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-ACROSS = 2  # scenes beside each other
 HEIGHT = 192  # pixels of every picture; widths follow
 GAP = 4
 CAPTION = 16
@@ -20,13 +19,14 @@ class Cell(NamedTuple):
     pictures: tuple[np.ndarray, ...]  # uint8 [H, W, 3], all of one size
 
 
-def draw(cells: Sequence[Cell]) -> Image.Image:
+def draw(cells: Sequence[Cell], *, across: int) -> Image.Image:
+    """`across` scenes beside each other, in rows."""
     strips = [_strip(cell) for cell in cells]
     width = max(strip.width for strip in strips) + 2 * GAP
-    rows = -(-len(strips) // ACROSS)
-    sheet = Image.new("RGB", (ACROSS * width, rows * strips[0].height), "white")
+    rows = -(-len(strips) // across)
+    sheet = Image.new("RGB", (across * width, rows * strips[0].height), "white")
     for number, strip in enumerate(strips):
-        row, column = divmod(number, ACROSS)
+        row, column = divmod(number, across)
         sheet.paste(strip, (column * width, row * strip.height))
     return sheet
 

@@ -154,7 +154,7 @@ def test_sheet_holds_every_scene():
 
     wide, tall = np.zeros((192, 256, 3), np.uint8), np.zeros((256, 192, 3), np.uint8)
     cells = [demo_sheet.Cell(str(i), (picture,) * 4) for i, picture in enumerate((wide, tall, wide))]
-    sheet = np.asarray(demo_sheet.draw(cells))
+    sheet = np.asarray(demo_sheet.draw(cells, across=2))
     black = (sheet == 0).all(-1).sum()
     side = demo_sheet.HEIGHT
     assert black >= 4 * side * (2 * round(side * 256 / 192) + round(side * 192 / 256))
