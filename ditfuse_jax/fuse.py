@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax import image as images
-from ditfuse_jax import sampler, weights
+from ditfuse_jax import padded_vae, sampler, weights
 from ditfuse_jax.adapter import read_adapter
 from ditfuse_jax.config import PATCH, POSITION_GRID, CheckpointConfig, SamplingConfig
 from ditfuse_jax.flow import Guidance, branches
@@ -287,7 +287,11 @@ class DiTFuse:
         images.check_same_size(first, second, (_name(image1, "image 1"), _name(image2, "image 2")))
         sizes = self.geometry(*first.shape[:2], max_side)
         pixels = images.to_pixels(np.stack([images.fit(first, sizes), images.fit(second, sizes)]))
-        latents = np.asarray(_programs(jax.default_backend()).encode(self.vae.graph, self.vae.params, pixels))
+        run, size = _programs(jax.default_backend()).encode, np.array(sizes.padded, np.int32)
+        padded = padded_vae.pad(pixels, self.config.vae.factor)
+        latents = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
+        height, width, _ = self.latent_shape(sizes)
+        latents = latents[:, :height, :width]
         if not np.isfinite(latents).all():
             raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
         return Pair(sizes, latents)
@@ -296,9 +300,10 @@ class DiTFuse:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         if not np.isfinite(latents).all():
             raise ValueError(blame(self.folder / "model.safetensors", self.transformer.params))
-        pixels = np.asarray(
-            _programs(jax.default_backend()).decode(self.vae.graph, self.vae.params, latents[None])
-        )[0]
+        run, size = _programs(jax.default_backend()).decode, np.array(latents.shape[:2], np.int32)
+        padded = padded_vae.pad(latents[None], 1)
+        pixels = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
+        pixels = pixels[0, : sizes.padded[0], : sizes.padded[1]]
         if not np.isfinite(pixels).all():
             raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
         return images.restore(pixels, sizes)
@@ -356,13 +361,13 @@ class _PixelPrograms(NamedTuple):
 
 @functools.cache
 def _programs(backend: str) -> _PixelPrograms:
-    """Compiled once per padded size (encode, decode) or bucket (normal)."""
+    """Compiled once per bucket of sides (encode, decode) or of counts (normal)."""
 
-    def encode(graph, params, pixels):
-        return nnx.merge(graph, params).encode(pixels)
+    def encode(graph, params, pixels, size):
+        return padded_vae.encode(nnx.merge(graph, params), pixels, size)
 
-    def decode(graph, params, latents):
-        return nnx.merge(graph, params).decode(latents)
+    def decode(graph, params, latents, size):
+        return padded_vae.decode(nnx.merge(graph, params), latents, size)
 
     return _PixelPrograms(
         jax.jit(sampler.full_precision(encode, backend), static_argnames="graph"),

@@ -29,11 +29,11 @@ class GroupNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [B, H, W, C] -> the same shape."""
-        mean = self.over_group(x.mean(axis=(1, 2)))  # [B, C]
+    def __call__(self, x: jax.Array, where: jax.Array | None = None) -> jax.Array:
+        """x [B, H, W, C] -> the same shape, by mean and variance of the pixels `where`, bool [1, H, W, 1]."""
+        mean = self.over_group(x.mean(axis=(1, 2), where=where))  # [B, C]
         centred = x - mean[:, None, None, :]
-        variance = self.over_group(jnp.square(centred).mean(axis=(1, 2)))
+        variance = self.over_group(jnp.square(centred).mean(axis=(1, 2), where=where))
         gain = jax.lax.rsqrt(variance + EPS) * self.scale[None, :]
         return centred * gain[:, None, None, :] + self.bias[None, None, None, :]
 
@@ -79,15 +79,18 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.norm(x).reshape(len(x), -1, x.shape[-1])  # [B, T, C]
-        y = attend(self.q(y), self.k(y), self.v(y))
+        y = attend(self.q(y), self.k(y), self.v(y), jnp.zeros(y.shape[1]))
         return x + self.out(y).reshape(x.shape)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, chunk: int = QUERY_CHUNK) -> jax.Array:
-    """Softmax attention of single-head q, k, v [B, T, C], `chunk` queries at a time; [B, T, C]."""
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, *, chunk=QUERY_CHUNK) -> jax.Array:
+    """Softmax attention of single-head q, k, v [B, T, C], `chunk` queries at a time; [B, T, C].
+
+    bias [T] is added to the scores of each key.
+    """
 
     def of_query(query):  # [B, C] -> [B, C]
-        scores = jnp.einsum("bc,bsc->bs", query, k) * q.shape[-1] ** -0.5
+        scores = jnp.einsum("bc,bsc->bs", query, k) * q.shape[-1] ** -0.5 + bias[None, :]
         return jnp.einsum("bs,bsc->bc", jax.nn.softmax(scores), v)
 
     queries = jnp.moveaxis(q, 1, 0)  # [T, B, C]
@@ -204,9 +207,14 @@ class VAE(nnx.Module):
 
     def encode(self, pixels: jax.Array) -> jax.Array:
         """Latents [B, h, w, C] of pixels [B, H, W, 3]: the posterior's mode, scaled (design decision 7)."""
-        return (self.moments(pixels).mean - self.cfg.shift_factor) * self.cfg.scaling_factor
+        return self.scaled(self.moments(pixels).mean)
 
     def decode(self, latents: jax.Array) -> jax.Array:
         """Pixels [B, H, W, 3], not clipped, of latents [B, h, w, C]."""
-        code = latents / self.cfg.scaling_factor + self.cfg.shift_factor
-        return self.decoder(self.post_quant(code))
+        return self.decoder(self.post_quant(self.unscaled(latents)))
+
+    def scaled(self, mean: jax.Array) -> jax.Array:
+        return (mean - self.cfg.shift_factor) * self.cfg.scaling_factor
+
+    def unscaled(self, latents: jax.Array) -> jax.Array:
+        return latents / self.cfg.scaling_factor + self.cfg.shift_factor

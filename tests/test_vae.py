@@ -258,13 +258,17 @@ def test_result_is_independent_of_batch_mates():
 @pytest.mark.parametrize("chunk", [4, 5, 7])
 def test_attention_in_chunks_equals_attention_at_once(chunk):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 20, 8))
-    np.testing.assert_allclose(attend(q, k, v, chunk=chunk), attend(q, k, v), atol=1e-6, rtol=0)
+    bias = jnp.where(jnp.arange(20) < 17, 0.0, -1e30)
+    np.testing.assert_allclose(attend(q, k, v, bias, chunk=chunk), attend(q, k, v, bias), atol=1e-6, rtol=0)
+    seen = attend(q, k[:, :17], v[:, :17], jnp.zeros(17))
+    np.testing.assert_allclose(attend(q, k, v, bias), seen, atol=1e-6, rtol=0)
 
 
 def test_attention_never_holds_all_scores():
     """16384 tokens (1024 px): the scores at once would be 1 GiB."""
     tokens = jax.ShapeDtypeStruct((1, 16384, 8), jnp.float32)
-    memory = jax.jit(attend).lower(tokens, tokens, tokens).compile().memory_analysis()
+    bias = jax.ShapeDtypeStruct((16384,), jnp.float32)
+    memory = jax.jit(attend).lower(tokens, tokens, tokens, bias).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**28
 
 
