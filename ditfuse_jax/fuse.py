@@ -318,10 +318,10 @@ class DiTFuse:
     def noise(self, pair: Pair, seed: int) -> np.ndarray:
         """float32 [h, w, C] of a seed: the values of jax.random.normal(jax.random.key(seed), [h, w, C])."""
         shape = pair.latents.shape[1:]
-        count = int(np.prod(shape))
-        # bucketed lengths, so that new sizes need no new program; a short draw is a prefix of a long one
-        flat = _programs(jax.default_backend()).normal(jax.random.key(seed), sampler.bucket(count))
-        return np.asarray(flat)[:count].reshape(shape)
+        # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
+        length = sampler.bucket(sampler.num_patches(pair.latents)) * self.config.model.patch_dim
+        flat = _programs(jax.default_backend()).normal(jax.random.key(seed), length)
+        return np.asarray(flat)[: int(np.prod(shape))].reshape(shape)
 
     def _batch_noise(self, pairs: Sequence[Pair], seed, noise) -> list[np.ndarray]:
         seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
