@@ -99,19 +99,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ditfuse-jax"
 
 
-def checkpoint_of(flags: argparse.Namespace, demo: Path) -> Path:
-    """The named checkpoint, the shipped one, or, where there is none yet, random weights of the tests."""
-    if flags.checkpoint or (demo / "config.json").is_file():
-        return flags.checkpoint or demo
-    tiny = cache_folder() / "tiny"
-    if not tiny.is_dir():
-        from convert.__main__ import main as convert
-
-        convert(["omnigen", str(HERE / "tests" / "golden" / "ckpt_tiny"), str(tiny)])
-    print("note        no trained checkpoint is shipped: these weights are random, the picture will be noise")
-    return tiny
-
-
 def keep_compiled_programs() -> None:
     """Compiled programs go to the user's cache folder, so that the next start need not compile."""
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
@@ -122,7 +109,7 @@ def keep_compiled_programs() -> None:
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
     from ditfuse_jax import image, job, terminal  # after the settings; a second to import
-    from ditfuse_jax.fuse import DEMO, DiTFuse
+    from ditfuse_jax.fuse import DiTFuse
 
     jobs, failed = jobs_of(flags, job)
     for one in jobs:
@@ -131,7 +118,7 @@ def fuse(flags: argparse.Namespace) -> int:
     if skipped := len(jobs) - len(todo):
         print(f"finished    {skipped} pictures are there already")
     with terminal.count_compiled() as compiled:
-        model = DiTFuse.load(checkpoint_of(flags, DEMO), lora=flags.lora, dtype=flags.dtype)
+        model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         settings = model.settings(flags.steps, flags.guidance, flags.image_guidance, flags.max_side)
         print(f"checkpoint  {model.checkpoint_id}")
         with terminal.progress(len(todo), settings.steps) as watch:

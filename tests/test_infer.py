@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import golden
 from convert.__main__ import main as convert
-from ditfuse_jax import image, job
+from ditfuse_jax import fuse, image, job
 from ditfuse_jax.prompt import SOURCES
 
 SCRIPT = Path(__file__).parents[1] / "infer.py"
@@ -130,6 +130,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(infer, folder, capsys, flags,
     told = capsys.readouterr().err
     assert message in told
     assert "Traceback" not in told
+
+
+def test_the_default_checkpoint_is_the_one_that_ships(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuse, "DEMO", folder)
+    assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 0
+    assert "checkpoint  tiny-" in capsys.readouterr().out
+    monkeypatch.setattr(fuse, "DEMO", tmp_path)
+    assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 2
+    assert f"{tmp_path} has no config.json, so it is no checkpoint folder" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch):
