@@ -52,13 +52,14 @@ def locate(source: str) -> Path:
 def _download(hub_id: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise ValueError(
             f"{hub_id} is not here, and a download needs `pip install ditfuse-jax[hub]`"
         ) from None
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), etag_timeout=5))
-    except Exception as error:  # every version of the hub brings the errors of another network library
+    except (*HfHubHTTPError.__bases__, ValueError) as error:  # OSError, and whatever network library it uses
         raise ValueError(
             f"{hub_id} is not here and cannot be fetched ({type(error).__name__}); on another machine run "
             f"`hf download {hub_id} --local-dir {hub_id.split('/')[1]} --include '*.json' '*.safetensors'`, "
