@@ -3,6 +3,8 @@
 identities.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -367,13 +369,30 @@ def test_grouped_kv_heads_equal_repeated_ones():
     np.testing.assert_allclose(attention(q, k, v, mask), repeated, atol=1e-6)
 
 
-def test_attention_in_chunks_equals_attention_at_once():
+def plain_attention(q, k, v, mask):
+    """Softmax attention in two lines, for autodiff; q [B, T, N, K], k and v [B, S, M, K], mask [B, T, S]."""
+    k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    scores = jnp.einsum("btnk,bsnk->bnts", q, k) * q.shape[-1] ** -0.5
+    return jnp.einsum("bnts,bsnk->btnk", jax.nn.softmax(jnp.where(mask[:, None], scores, -1e30)), v)
+
+
+# all at once; one KV head at a time; 64 queries of a head at a time, the last run padded
+@pytest.mark.parametrize("max_scores", [2**27, 2 * 150 * 160, 64 * 160])
+def test_attention_and_its_gradients_in_blocks(max_scores):
     rng = np.random.default_rng(0)
-    q = jnp.asarray(rng.standard_normal((2, 7, 4, 8), dtype=np.float32))
-    k, v = jnp.asarray(rng.standard_normal((2, 2, 9, 2, 8), dtype=np.float32))
-    mask = jnp.asarray(rng.random((2, 7, 9)) < 0.7).at[:, :, 0].set(True)
-    chunked = attention(q, k, v, mask, max_scores=3 * 2 * 4 * 9)
-    np.testing.assert_allclose(chunked, attention(q, k, v, mask), atol=1e-6)
+    q, weights = jnp.asarray(rng.standard_normal((2, 2, 150, 4, 8), dtype=np.float32))
+    k, v = jnp.asarray(rng.standard_normal((2, 2, 160, 2, 8), dtype=np.float32))
+    mask = jnp.asarray(rng.random((2, 150, 160)) < 0.7).at[:, :, 0].set(True)
+
+    def objective(function):
+        return jax.value_and_grad(lambda *qkv: jnp.sum(weights * function(*qkv, mask)), argnums=(0, 1, 2))
+
+    blocks = functools.partial(attention, max_scores=max_scores)
+    value, grads = objective(blocks)(q, k, v)
+    expected, expected_grads = objective(plain_attention)(q, k, v)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)  # a sum of 9600 terms of both signs
+    for grad, wanted in zip(grads, expected_grads, strict=True):
+        np.testing.assert_allclose(grad, wanted, atol=1e-5)
 
 
 def test_patchify_and_back():
