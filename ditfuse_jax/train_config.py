@@ -23,8 +23,9 @@ POSITIVE = (
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with clipping, a warm-up and a schedule; all counted in optimizer steps."""
+    """AdamW or Muon with clipping, a warm-up and a schedule; all counted in optimizer steps."""
 
+    kind: str = "adamw"  # adamw | muon (kernels of the blocks; the rest by AdamW)
     learning_rate: float = 1e-4  # official train.py default
     schedule: str = "constant"  # constant | cosine (to zero at the last step)
     warmup_steps: int = 0
@@ -37,6 +38,7 @@ class OptimConfig:
     ema_decay: float = 0.0  # 0: no moving average
 
     def __post_init__(self):
+        one_of("optim.kind", self.kind, ("adamw", "muon"))
         one_of("optim.schedule", self.schedule, ("constant", "cosine"))
         if self.learning_rate <= 0:
             raise ValueError(f"optim.learning_rate {self.learning_rate} is not positive")

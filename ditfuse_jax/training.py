@@ -122,7 +122,9 @@ def random_params(config: TrainConfig, mesh: Mesh) -> tuple[Params, Frozen]:
         )
 
     places = (shardings(trained, mesh), Frozen(shardings(frozen.model, mesh), shardings(frozen.vae, mesh)))
-    return jax.jit(build, out_shardings=places)()
+    # Run once: on CPU the full optimisation of its random numbers would take ten times as long, 20 s if tiny.
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(build, out_shardings=places, compiler_options=quick)()
 
 
 def _take(variables: dict[str, nnx.Variable], wanted: Params) -> Params:
@@ -146,7 +148,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
     def place(path, leaf):
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-        return of_params[names[-1]] if names else replicated(mesh)
+        return of_params.get(names[-1], replicated(mesh)) if names else replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(place, state)
 
