@@ -5,7 +5,7 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
-STEPS = 1700
+STEPS = 1000
 
 config = TrainConfig(
     name="demo",
@@ -36,6 +36,6 @@ config = TrainConfig(
         kind="muon", learning_rate=2e-3, schedule="cosine", warmup_steps=100, beta2=0.99, ema_decay=0.998
     ),
     log_every=20,
-    save_every=300,
-    validate_every=300,
+    save_every=150,
+    validate_every=500,
 )

@@ -20,7 +20,15 @@ from ditfuse_jax.training import Params, shapes
 
 
 def from_train(
-    workdir: Path, target: Path, *, step: int | None, raw: bool, merged: bool, dtype: str, overwrite: bool
+    workdir: Path,
+    target: Path,
+    *,
+    step: int | None,
+    raw: bool,
+    merged: bool,
+    dtype: str,
+    sampling: dict,
+    overwrite: bool,
 ) -> None:
     """Writes what the run trained: an autoencoder folder, a checkpoint folder, or an adapter folder.
 
@@ -29,6 +37,7 @@ def from_train(
       raw: the parameters themselves where the run keeps a moving average.
       merged: for an adapter: merge it into its base and write a whole checkpoint folder.
       dtype: of the stored tensors.
+      sampling: fields of SamplingConfig that a checkpoint folder proposes, instead of its base's.
     Raises ValueError when there is no such step, or when target exists and overwrite is not set.
     """
     if not (workdir / "checkpoints").is_dir():
@@ -48,21 +57,13 @@ def from_train(
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "base": config.init,
     }
-    write(
-        config, cast(params, dtype), notes, target, merged=merged, dtype=dtype, stamp=(provenance, overwrite)
-    )
-
-
-def write(
-    config: TrainConfig, params: Params, notes: dict, target: Path, *, merged: bool, dtype: str, stamp
-) -> None:
-    provenance, overwrite = stamp
+    params = cast(params, dtype)
     if config.stage == "vae":
         write_vae(config, params, notes, target, provenance, overwrite=overwrite)
     elif config.model.lora and not merged:
         save_adapter(target, config.model.lora, params, provenance=provenance, overwrite=overwrite)
     else:
-        write_model(config, params, target, dtype, provenance, overwrite=overwrite)
+        write_model(config, params, target, provenance, dtype=dtype, sampling=sampling, overwrite=overwrite)
 
 
 def write_vae(
@@ -77,15 +78,24 @@ def write_vae(
 
 
 def write_model(
-    config: TrainConfig, params, target: Path, dtype: str, provenance: dict, *, overwrite: bool
+    config: TrainConfig,
+    params,
+    target: Path,
+    provenance: dict,
+    *,
+    dtype: str,
+    sampling: dict,
+    overwrite: bool,
 ) -> None:
     """A whole checkpoint folder; what the run did not train comes from where the run took it."""
     _, frozen = run.starting_weights(config, make_mesh(parse_mesh("")))
     base = cast(frozen.model, dtype)
     model = merge(base, params, config.model.lora) if config.model.lora else params | base
-    sampling = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
+    proposed = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
     settings = CheckpointConfig(
-        model=dataclasses.replace(config.model, lora=None), vae=config.vae, sampling=sampling
+        model=dataclasses.replace(config.model, lora=None),
+        vae=config.vae,
+        sampling=dataclasses.replace(proposed, **sampling),
     )
     weights.save_folder(
         target,
