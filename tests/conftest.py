@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -7,6 +8,11 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of meshes
+
+# Compiled programs, shared by the tests of a session and the processes that they start: most of the time is
+# compiling, and many tests run the same step.
+PROGRAMS = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")
+jax.config.update("jax_compilation_cache_dir", PROGRAMS.name)
 
 SMALL = Path(__file__).parent / "golden"
 LARGE = Path(__file__).parents[2] / "shared" / "golden"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from conftest import PROGRAMS
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
@@ -63,6 +64,18 @@ def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
     )
 
 
+def awake(params: dict) -> dict:
+    """`params` with an output layer as after some training: a fresh one is zero and passes no gradient.
+
+    A constant would not do: the norm before it takes away the mean, so the output would not see the input.
+    """
+    rng = np.random.default_rng(0)
+    return {
+        name: x + (0.1 * rng.standard_normal(x.shape)).astype(x.dtype) if name.startswith("final") else x
+        for name, x in params.items()
+    }
+
+
 def write_photos(root: Path, count: int = 12) -> Path:
     """A data root with smooth random photographs and both lists."""
     folder = root / "photos"
@@ -96,11 +109,11 @@ def write_run(folder: Path, tokenizer: Path) -> Path:
     return path
 
 
-def environment(cache: Path) -> dict:
-    """CPU, and compiled programs shared between the processes of a test."""
+def environment() -> dict:
+    """CPU, and compiled programs shared with the other processes of the tests."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONUNBUFFERED": "1",
     }
@@ -110,13 +123,13 @@ def command(*arguments) -> list[str]:
     return [sys.executable, str(PROJECT / "train.py"), *map(str, arguments)]
 
 
-def launch(*arguments, cache: Path, **options) -> subprocess.Popen:
+def launch(*arguments, **options) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command(*arguments), env=environment(cache), **(pipes | options))
+    return subprocess.Popen(command(*arguments), env=environment(), **(pipes | options))
 
 
-def train(*arguments, cache: Path, timeout: float = 300) -> tuple[int, str]:
+def train(*arguments, timeout: float = 300) -> tuple[int, str]:
     """Exit code and all output of train.py."""
-    process = launch(*arguments, cache=cache)
+    process = launch(*arguments)
     output, _ = process.communicate(timeout=timeout)
     return process.returncode, output

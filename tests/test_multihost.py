@@ -19,7 +19,7 @@ def place(tmp_path_factory):
     runs.write_photos(folder / "data")
     run = runs.write_run(folder, golden("ckpt_tiny"))
     flags = ("--config", run, "--data", folder / "data", "--mesh", "8", "--set", "steps=8")
-    return {"folder": folder, "cache": folder / "cache", "flags": flags}
+    return {"folder": folder, "flags": flags}
 
 
 def launch_two(place, workdir, *more):
@@ -28,7 +28,7 @@ def launch_two(place, workdir, *more):
         port = free.getsockname()[1]
     group = ("--coordinator", f"localhost:{port}", "--num-processes", "2")
     flags = (*place["flags"], "--workdir", workdir, *more, *group)
-    return [runs.launch(*flags, "--process-id", i, cache=place["cache"] / str(i)) for i in range(2)]
+    return [runs.launch(*flags, "--process-id", i) for i in range(2)]
 
 
 def losses(workdir):
@@ -37,7 +37,7 @@ def losses(workdir):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(place):
-    code, output = runs.train(*place["flags"], "--workdir", place["folder"] / "one", cache=place["cache"])
+    code, output = runs.train(*place["flags"], "--workdir", place["folder"] / "one")
     assert code == 0, output
     processes = launch_two(place, place["folder"] / "two")
     outputs = [process.communicate(timeout=300)[0] for process in processes]

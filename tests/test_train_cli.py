@@ -26,13 +26,12 @@ def place(tmp_path_factory):
     run = runs.write_run(folder, golden("ckpt_tiny"))
     return {
         "folder": folder,
-        "cache": folder / "cache",
         "flags": ("--config", run, "--data", folder / "data"),
     }
 
 
 def train(place, workdir, *more):
-    return runs.train(*place["flags"], "--workdir", workdir, *more, cache=place["cache"])
+    return runs.train(*place["flags"], "--workdir", workdir, *more)
 
 
 def losses(workdir: Path) -> list[dict]:
@@ -61,7 +60,7 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
     assert [line["step"] for line in uninterrupted] == list(range(1, 25))
     rng, kills = random.Random(0), 0
     for _ in range(20):
-        process = runs.launch(*place["flags"], "--workdir", tmp_path / "killed", cache=place["cache"])
+        process = runs.launch(*place["flags"], "--workdir", tmp_path / "killed")
         started = len(complete_steps(tmp_path / "killed"))
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -83,9 +82,7 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
 
 @pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_path):
-    process = runs.launch(
-        *place["flags"], "--workdir", tmp_path, "--set", "save_every=1000", cache=place["cache"]
-    )
+    process = runs.launch(*place["flags"], "--workdir", tmp_path, "--set", "save_every=1000")
     for line in process.stdout:
         if line.startswith("step 3/"):
             process.send_signal(signal.SIGTERM)
@@ -116,7 +113,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
             *limited,
             *runs.command(*place["flags"], "--workdir", workdir, "--set", "steps=2", "--set", "name=other"),
         ],
-        env=runs.environment(place["cache"]),
+        env=runs.environment(),
         capture_output=True,
         text=True,
         timeout=120,
@@ -125,7 +122,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     shutil.rmtree(tmp_path / "second", ignore_errors=True)
     process = runs.subprocess.run(
         [*limited, *runs.command(*place["flags"], "--workdir", tmp_path / "second")],
-        env=runs.environment(place["cache"]),
+        env=runs.environment(),
         capture_output=True,
         text=True,
         timeout=120,

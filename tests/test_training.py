@@ -15,22 +15,14 @@ from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 from ditfuse_jax.train_config import OptimConfig
 from ditfuse_jax.training import Draw
 
-unproven = pytest.mark.skip(
-    reason="not yet proven: the training work is still open, run these first when it goes on"
-)
-
 FLOAT_RTOL = 2e-5  # the same sums in another order, through a whole backward pass
 
 
 def start(config):
-    """A state with an output layer that is not zero, as after some training: else no gradient passes it."""
     mesh = make_mesh(parse_mesh(""))
     params, frozen = training.random_params(config, mesh)
-    params, model = (
-        {n: x + 0.02 if n.startswith("final") else x for n, x in p.items()} for p in (params, frozen.model)
-    )
-    frozen = frozen._replace(model=model)
-    return training.new_state(params, config, mesh), frozen, mesh
+    frozen = frozen._replace(model=runs.awake(frozen.model))
+    return training.new_state(runs.awake(params), config, mesh), frozen, mesh
 
 
 def steps(config, count=3, **settings):
@@ -81,17 +73,24 @@ def test_frozen_base_is_stored_in_its_dtype_and_the_adapter_in_float32():
     np.testing.assert_allclose(losses, reference, rtol=0.02)  # reference.md: 2 % for bfloat16
 
 
-@unproven
 @pytest.mark.parametrize("stage", ["model", "vae"])
 def test_accumulation_changes_nothing(stage):
-    whole, params = steps(runs.config(stage=stage))
-    parts, same = steps(runs.config(stage=stage, optim={"accumulation": 4}))
-    np.testing.assert_allclose(parts, whole, rtol=FLOAT_RTOL)
-    for name in params:  # Adam divides by the gradient's size, so a step is at most the learning rate
-        np.testing.assert_allclose(same[name], params[name], atol=3e-4)
+    whole = runs.config(stage=stage)
+    state, frozen, _ = start(whole)
+    batch, drawn = training.step_input(jax.random.key(1), runs.batch(), whole)
+    parts = runs.config(stage=stage, optim={"accumulation": 4})
+    gradients = jax.jit(training.accumulate, static_argnames="config")
+    (losses, expected), (same, found) = (
+        gradients(state.params, frozen, batch, drawn, config=config) for config in (whole, parts)
+    )
+    np.testing.assert_allclose(same, losses, rtol=FLOAT_RTOL)
+    # Gradients, not parameters: Adam makes a step of a gradient that is nothing but rounding. For the same
+    # reason the largest value of all is the measure, not each value.
+    largest = max(float(abs(grad).max()) for grad in expected.values())
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=FLOAT_RTOL * largest)
 
 
-@unproven
 @pytest.mark.parametrize("remat", ["block", "attention"])
 def test_remat_changes_nothing(remat):
     whole, _ = steps(runs.config())
@@ -99,7 +98,6 @@ def test_remat_changes_nothing(remat):
     np.testing.assert_allclose(again, whole, rtol=FLOAT_RTOL)
 
 
-@unproven
 def test_rows_without_sources_do_not_see_their_pixels():
     config = runs.config()
     state, frozen, mesh = start(config)
@@ -120,7 +118,6 @@ def test_rows_without_sources_do_not_see_their_pixels():
     assert np.flatnonzero(first != third).tolist() == [0, 2, 3, 4, 5, 6, 7]
 
 
-@unproven
 def test_training_lowers_the_loss_of_each_stage():
     for stage in ("model", "vae"):
         config = runs.config(stage=stage, optim={"learning_rate": 3e-3})
@@ -134,14 +131,12 @@ def test_training_lowers_the_loss_of_each_stage():
         assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3]), (stage, losses)
 
 
-@unproven
 def test_losses_per_task():
     loss, rows = training.per_task(jnp.array([1.0, 2.0, 5.0]), jnp.array([0, 2, 2]))
     assert rows.tolist()[:3] == [1, 0, 2]
     assert loss.tolist()[:3] == [1.0, 0.0, 3.5]
 
 
-@unproven
 def test_moving_average_starts_at_the_parameters_and_follows():
     ema = training.averaged({"w": jnp.float32(0)}, {"w": jnp.float32(1)}, jnp.int32(0), 0.999)
     assert float(ema["w"]) == pytest.approx(0.9)  # ramp: decay 1 / 10 in the first step
@@ -149,7 +144,6 @@ def test_moving_average_starts_at_the_parameters_and_follows():
     assert float(late["w"]) == pytest.approx(0.001, rel=1e-3)
 
 
-@unproven
 def test_schedules():
     cosine = learning_rate(OptimConfig(learning_rate=1.0, schedule="cosine", warmup_steps=10), 110)
     assert [float(cosine(step)) for step in (0, 5, 10, 60, 110)] == pytest.approx(
@@ -159,7 +153,6 @@ def test_schedules():
     assert float(constant(0)) == float(constant(109)) == 1.0
 
 
-@unproven
 def test_times_are_logistic_normal():
     config = runs.config()
     keys = jax.random.split(jax.random.key(0), 200)
