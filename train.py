@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+# Libraries read these when they are imported: no advice between the lines of a run.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # XLA's YNN fusions make a training step on CPU 1.8 times slower (docs/training.md).
 os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get("XLA_FLAGS", "")
 import jax  # noqa: E402
