@@ -6,7 +6,9 @@ import pytest
 
 from ditfuse_jax import prompt
 from ditfuse_jax.data import control, pairs, pixels, samples, sources
+from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.fuse import DEMO
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
@@ -189,6 +191,17 @@ def test_wrong_settings_are_named(change, message):
         MixtureConfig.demo(**change)
     with pytest.raises(ValueError, match="bucket 100x96 is not in multiples of 16"):
         Bucket(height=100, width=96)
+
+
+def test_prompts_that_do_not_fit_are_found_before_training():
+    tokenizer = Tokenizer(prompt.load_tokenizer(DEMO))
+    cfg = MixtureConfig.demo(max_text_tokens=70)
+    samples.check_prompts(cfg, tokenizer)  # the longest of the library has 70
+    with pytest.raises(ValueError, match="has 70 text tokens, max_text_tokens is 69; raise it"):
+        samples.check_prompts(dataclasses.replace(cfg, max_text_tokens=69), tokenizer)
+    short = dataclasses.replace(cfg, max_text_tokens=1, sources=(SourceConfig(name="t", path="p"),))
+    with pytest.raises(ValueError, match="max_text_tokens is 1;"):
+        samples.check_prompts(short, tokenizer)
 
 
 def test_validation_takes_the_test_split_of_a_dataset_and_needs_something():

@@ -10,6 +10,7 @@ import numpy as np
 from ditfuse_jax import prompt
 from ditfuse_jax.config import PATCH, VAE_FACTOR
 from ditfuse_jax.data import control, instructions, m3, pairs, pixels, segmentation, sources
+from ditfuse_jax.data.instructions import CLASS_SYNONYMS
 from ditfuse_jax.data.mixture import TASKS, Bucket, Mixture, MixtureConfig, SourceConfig
 
 NUM_SOURCES = 2
@@ -211,6 +212,42 @@ def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:
     return sample
 
 
+def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
+    """ValueError when the longest prompt that the library can give these sources has too many tokens."""
+    words = {text: len(tokenizer(text).input_ids) for names in CLASS_SYNONYMS.values() for text in names}
+    longest = [max(names, key=words.get) for names in CLASS_SYNONYMS.values()]
+    longest.sort(key=words.get, reverse=True)
+    for source in cfg.sources:
+        for task, subtask, count in _kinds(source):
+            tags = {} if task == "compound" else {"task": task, "subtask": subtask}
+            for phrasing in instructions.instructions(task, subtask, cfg.phrasings, count):
+                text = prompt.render(instructions.fill(phrasing, tuple(longest[:count])), **tags)
+                _check_length(text, prompt.encode(text, (1,) * NUM_SOURCES, tokenizer), cfg)
+
+
+def _kinds(source: SourceConfig) -> list[tuple[str, str | None, int]]:
+    """Task, subtask and number of named objects of the instructions that a source can draw; of each wording
+    the one with most names.
+    """
+    if source.fuse == "given":
+        return []
+    return {
+        "none": [("fusion", FUSION_SUBTASKS[source.fuse], 0)],
+        "control": [("control", subtask, count) for subtask in control.CONTROLS for count in (0, 1)],
+        "seg": [("seg", None, count) for count in (1, MOST_CLASSES)],
+        "compound": [("compound", subtask, MOST_CLASSES) for subtask in (None, *control.CONTROLS)],
+    }[source.edit]
+
+
+def _check_length(text: str, row: prompt.Prompt, cfg: MixtureConfig) -> None:
+    words = row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
+    if words > cfg.max_text_tokens:
+        raise ValueError(
+            f"prompt {text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; "
+            "raise it or shorten the prompt"
+        )
+
+
 def patch_count(bucket: Bucket) -> int:
     """Prefix tokens of one source."""
     side = VAE_FACTOR * PATCH
@@ -224,12 +261,7 @@ def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> pro
         row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)
     except ValueError as error:
         raise ValueError(f"prompt {sample.text!r}: {error}") from error
-    words = row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
-    if words > cfg.max_text_tokens:
-        raise ValueError(
-            f"prompt {sample.text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; "
-            "raise it or shorten the prompt"
-        )
+    _check_length(sample.text, row, cfg)
     slots = np.zeros((1, NUM_SOURCES, 2), np.int32)
     slots[:, : sample.num_sources] = row.slots
     return row._replace(slots=slots)
