@@ -44,19 +44,21 @@ def held_out(batches, config: TrainConfig) -> HeldOut:
     key = jax.random.fold_in(jax.random.key(config.seed), VALIDATION_KEY)
     draws = []
     for number, batch in enumerate(batches):
-        drawn = _draw(jax.random.fold_in(key, number), batch, config=config)
+        place = batch.target.sharding
+        drawn = _draw(jax.random.fold_in(key, number), batch, config=config, place=place)
         normal = statistics.NormalDist()
         rows = drawn.t.shape[0]
         quantiles = [normal.inv_cdf((row + 0.5) / rows) for row in range(rows)]
         times = 1 / (1 + np.exp(-np.array(quantiles, np.float32)))
         times = times if config.stage == "model" else np.ones_like(times)  # the autoencoder sees targets only
-        draws.append(drawn._replace(t=jax.device_put(times, drawn.t.sharding)))
+        draws.append(drawn._replace(t=jax.device_put(times, place)))
     return HeldOut(tuple(batches), tuple(draws))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _draw(key, batch, *, config):
-    return draw(key, batch, config)
+@functools.partial(jax.jit, static_argnames=("config", "place"))
+def _draw(key, batch, *, config, place):
+    """Only shapes of the batch count, so its devices must be named: a draw of its own would lie on one."""
+    return jax.lax.with_sharding_constraint(draw(key, batch, config), place)
 
 
 def losses(params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig) -> dict:

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 import runs
-from ditfuse_jax import training
+from ditfuse_jax import training, validation
 from ditfuse_jax.sharding import check_batch, local_rows, make_mesh, parse_mesh, put_batch, spec_of
 
-unproven = pytest.mark.skip(
-    reason="not yet proven: the training work is still open, run these first when it goes on"
-)
-
-MESHES = ("8", "data=2,fsdp=4", "data=2,tensor=4")
+MESHES = [(True, "8"), (True, "data=2,tensor=4"), (False, "8"), (False, "data=2,fsdp=2,tensor=2")]
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +22,8 @@ def _eight_devices():
 
 def inputs(config, mesh):
     params, frozen = training.random_params(config, mesh)
-    model = {name: x + 0.02 if name.startswith("final") else x for name, x in frozen.model.items()}
-    frozen = frozen._replace(model=model)  # a frozen output layer of zeros would stop every gradient
-    state = training.new_state(params, config, mesh)
+    frozen = frozen._replace(model=runs.awake(frozen.model))
+    state = training.new_state(runs.awake(params), config, mesh)
     rows = put_batch(runs.batch(), runs.ROWS, mesh)
     return state, frozen, rows, put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
 
@@ -62,10 +57,8 @@ def test_rules():
         assert tuple(spec_of(name, (2, 64), mesh)) == ()
 
 
-@unproven
-@pytest.mark.parametrize("text", MESHES)
-@pytest.mark.parametrize("lora", [False, True])
-def test_a_mesh_changes_no_number(text, lora):
+@pytest.mark.parametrize(("lora", "text"), MESHES)
+def test_a_mesh_changes_no_number(lora, text):
     config = runs.config(lora=lora)
     expected = None
     for shape in ("", text):
@@ -78,7 +71,20 @@ def test_a_mesh_changes_no_number(text, lora):
     np.testing.assert_allclose(losses, expected, rtol=1e-5)  # the order of sums
 
 
-@unproven
+def test_validation_on_a_mesh_is_that_of_one_device():
+    config = runs.config(picture_rows=2, picture_steps=2)
+    found = []
+    for shape in ("", "8"):
+        state, frozen, rows, _ = inputs(config, make_mesh(parse_mesh(shape)))
+        fixed = validation.held_out([rows], config)
+        sheet = validation.pictures(state.params, frozen, fixed, config)
+        found.append((validation.losses(state.params, frozen, fixed, config), sheet.astype(int)))
+    (one, first), (eight, second) = found
+    assert eight["loss"] == pytest.approx(one["loss"], rel=1e-5)  # the order of sums
+    assert eight["task_loss"] == pytest.approx(one["task_loss"], rel=1e-5)
+    assert abs(first - second).max() <= 1  # a value between two grey levels may round either way
+
+
 def test_parameters_are_born_sharded():
     config = runs.config()
     state, _, _, _ = inputs(config, make_mesh(parse_mesh("data=2,fsdp=4")))
@@ -89,7 +95,6 @@ def test_parameters_are_born_sharded():
     assert {leaf.sharding for leaf in moments} == {kernel.sharding}
 
 
-@unproven
 def test_state_is_donated():
     config = runs.config(lora=True)
     state, frozen, rows, stop = inputs(config, make_mesh(parse_mesh("8")))
@@ -111,18 +116,16 @@ def reduced_sizes(text: str) -> list[int]:
     return sizes
 
 
-@unproven
 def test_a_lora_step_over_data_sends_only_adapter_gradients_and_scalars():
     config = runs.config(lora=True)
     state, frozen, rows, stop = inputs(config, make_mesh(parse_mesh("8")))
     program = training.train_step.lower(state, frozen, rows, stop, config=config).compile().as_text()
     sizes = reduced_sizes(program)
     adapter = sum(leaf.size for leaf in state.params.values())
-    assert sum(sizes) >= adapter  # the gradients do cross
-    small = [size for size in sizes if size <= 2 * len(training.TASKS)]
-    assert sum(sizes) - sum(small) == adapter, sizes
+    large = [size for size in sizes if size > 2 * len(training.TASKS)]
+    # Gradients cross inside the loop over layers, which the text holds once.
+    assert sum(large) == adapter // config.model.num_layers, sizes
 
 
-@unproven
 def test_each_process_makes_the_rows_of_its_devices():
     assert local_rows(16, make_mesh(parse_mesh("8"))) == slice(0, 16)
