@@ -109,7 +109,7 @@ class TrainConfig:
             )
 
 
-# May change between stopping and resuming: they decide what is shown and kept, not what is learned.
+# May change between stopping and resuming: what is shown and kept, and folders, which may move.
 FREE = (*POSITIVE[2:], "workers", "validate_every", "init", "init_vae", "tokenizer")
 
 
