@@ -42,11 +42,17 @@ def linear_start(params: Kernels, cfg: VAEConfig, images: Iterable[np.ndarray], 
 
 def check_room(cfg: VAEConfig) -> None:
     """ValueError when the widths leave no room for the skeleton."""
-    first, last, codes = cfg.block_out_channels[0], cfg.block_out_channels[-1], cfg.latent_channels
+    widths, codes = cfg.block_out_channels, cfg.latent_channels
+    first, last = widths[0], widths[-1]
     if cfg.norm_groups != 1 or first < 8 or last < 2 * codes + 2:
         raise ValueError(
             f"vae_training.linear_steps needs norm_groups 1 (not {cfg.norm_groups}), first width >= 8 "
             f"(not {first}) and last width >= {2 * codes + 2} (not {last}); change them or set it to 0"
+        )
+    if first == widths[1] or last == widths[-2]:  # the outermost shortcuts carry the skeleton
+        raise ValueError(
+            f"vae_training.linear_steps needs outer widths that differ from their neighbours, not {widths}; "
+            "change them or set it to 0"
         )
 
 

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from ditfuse_jax import weights
 from ditfuse_jax.checkpoint import check_writable
-from ditfuse_jax.data import mixture
-from ditfuse_jax.data.loader import make_loader
+from ditfuse_jax.data import mixture, samples
+from ditfuse_jax.data.loader import Tokenizer, make_loader
 from ditfuse_jax.linear_start import check_room, linear_start
 from ditfuse_jax.log import warn
 from ditfuse_jax.prompt import load_tokenizer
@@ -56,6 +56,7 @@ def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
     """The training stream and, where validation is asked for, the held-out one."""
     if not root.is_dir():
         raise ValueError(f"no data folder {root}; name it with --data or $DITFUSE_DATA")
+    samples.check_prompts(config.mixture, Tokenizer(tokenizer))
     held_out = mixture.resolve(config.mixture.validation(), root) if config.validate_every else None
     return Data(mixture.resolve(config.mixture, root), held_out, tokenizer)
 
@@ -105,7 +106,8 @@ def starting_weights(config: TrainConfig, mesh: Mesh) -> tuple[Params, Frozen]:
 def starts_linear(config: TrainConfig, workdir: Path) -> bool:
     """True for a fresh run of an autoencoder that asks for it."""
     wanted = config.stage == "vae" and config.vae_training.linear_steps and not config.init
-    return bool(wanted) and not any((workdir / "checkpoints").glob("[0-9]*"))
+    complete = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    return bool(wanted) and not complete
 
 
 def with_skeleton(config: TrainConfig, params: Params, data: Data, mesh: Mesh) -> Params:
