@@ -12,8 +12,6 @@ from ditfuse_jax import training
 from ditfuse_jax.checkpoint import CheckpointError, Checkpoints, check_writable
 from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 
-pytestmark = pytest.mark.slow
-
 
 def fresh(config, mesh):
     params, frozen = training.random_params(config, mesh)
