@@ -5,7 +5,7 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
-STEPS = 1000
+STEPS = 799
 
 config = TrainConfig(
     name="demo",
