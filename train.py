@@ -94,6 +94,8 @@ if __name__ == "__main__":
         main()
     except ValueError as error:
         fail(error, 2)
+    except OSError as error:
+        fail(f"{error}; the same command continues from the last save", 1)
     except RuntimeError as error:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             reason = str(error).splitlines()[0]
