@@ -18,7 +18,18 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("multihost")
     runs.write_photos(folder / "data")
     run = runs.write_run(folder, golden("ckpt_tiny"))
-    flags = ("--config", run, "--data", folder / "data", "--mesh", "8", "--set", "steps=8")
+    flags = (
+        "--config",
+        run,
+        "--data",
+        folder / "data",
+        "--mesh",
+        "8",
+        "--set",
+        "steps=8",
+        "--set",
+        "validate_every=8",
+    )
     return {"folder": folder, "flags": flags}
 
 
@@ -32,10 +43,11 @@ def launch_two(place, workdir, *more):
 
 
 def losses(workdir):
-    return [json.loads(line)["loss"] for line in (workdir / "log.jsonl").read_text().splitlines()]
+    """Of every step, and of the validation behind them."""
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return [line[name] for name in ("loss", "validation_loss") for line in lines if name in line]
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(place):
     code, output = runs.train(*place["flags"], "--workdir", place["folder"] / "one")
     assert code == 0, output
@@ -43,14 +55,13 @@ def test_two_processes_train_as_one(place):
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     one, two = losses(place["folder"] / "one"), losses(place["folder"] / "two")
-    assert len(two) == 8
+    assert len(two) == 8 + 1
     assert two == pytest.approx(one, rel=1e-5)
     assert "step 8/8" in outputs[0]
     assert "step 8/8" not in outputs[1]  # one log, one set of checkpoints
     assert (place["folder"] / "two" / "checkpoints" / "8").is_dir()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_dead_process_ends_the_other(place, tmp_path, victim):
     processes = launch_two(place, tmp_path, "--set", "steps=100000", "--set", "save_every=100000")

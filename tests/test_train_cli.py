@@ -55,7 +55,6 @@ def uninterrupted(place):
     return losses(place["folder"] / "whole")
 
 
-@pytest.mark.slow
 def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninterrupted, tmp_path):
     assert [line["step"] for line in uninterrupted] == list(range(1, 25))
     rng, kills = random.Random(0), 0
@@ -80,7 +79,6 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
     assert losses(tmp_path / "killed") == uninterrupted
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_path):
     process = runs.launch(*place["flags"], "--workdir", tmp_path, "--set", "save_every=1000")
     for line in process.stdout:
@@ -101,7 +99,6 @@ def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_
     )  # the second part ran on two devices
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     workdir = tmp_path / "run"
     limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
@@ -133,7 +130,6 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     assert kept == {p: p.read_bytes() for p in (workdir / "checkpoints" / "2").rglob("*") if p.is_file()}
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path):
     code, output = train(place, tmp_path, "--set", "optim.learning_rate=1e30", "--set", "optim.clip_norm=0")
     assert code == 1, output
