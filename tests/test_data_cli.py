@@ -30,7 +30,7 @@ def test_check_counts_sources_and_tasks(run, capsys):
     assert run("check", "--tokenizer", str(golden("ckpt_tiny"))) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["m3", "m3", "11", "24.0%", "80x60", "to", "80x70"]
-    assert any(line.startswith("longest of 2000 prompts") for line in lines)
+    assert any(line.startswith("longest prompt: ") for line in lines)
     assert lines[-1] == "no bad files"
 
 

@@ -20,7 +20,6 @@ from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, resolve
 PRESETS = {"paper": MixtureConfig.paper, "demo": MixtureConfig.demo, "smoke": MixtureConfig.smoke}
 # a checkpoint folder, whose tokenizer serves where none is named
 SHIPPED = Path(__file__).parents[1] / "demo"
-PROMPTS = 2000  # drawn to find the longest
 
 
 def read_config(name: str) -> MixtureConfig:
@@ -60,8 +59,7 @@ def check(mixture: Mixture, tokenizer) -> int:
         print(f"{config.name:16} {config.task:10} {len(listing.items):7} {share:7.1%}  {seen[key][0]}")
     kind = "shuffled concatenation" if mixture.config.order == "shuffled" else "weighted draw"
     print(f"{kind}, {mixture.samples_per_epoch:,} samples an epoch")
-    if tokenizer is not None:
-        print(_longest_prompt(mixture, tokenizer))
+    print(_longest_prompt(mixture, loader.Tokenizer(tokenizer)))
     bad = [reason for _, reasons in seen.values() for reason in reasons]
     for reason in bad:
         print(f"bad: {reason}")
@@ -86,14 +84,8 @@ def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
 
 
 def _longest_prompt(mixture: Mixture, tokenizer) -> str:
-    tiny = Bucket(height=16, width=16)
-    longest, text = 0, ""
-    for position in range(PROMPTS):
-        sample = samples.make(mixture, position, tiny).sample
-        row = prompt.encode(sample.text, (0,) * sample.num_sources, tokenizer)
-        longest, text = max((longest, text), (row.token_ids.shape[1], sample.text))
-    limit = mixture.config.max_text_tokens
-    return f"longest of {PROMPTS} prompts: {longest} text tokens (max_text_tokens {limit}): {text!r}"
+    text, words = samples.longest_prompt(mixture.config, tokenizer)
+    return f"longest prompt: {words} text tokens (max_text_tokens {mixture.config.max_text_tokens}): {text!r}"
 
 
 def show(mixture: Mixture, out: Path, per_source: int, side: int) -> None:
@@ -198,12 +190,9 @@ def main() -> int:
     if args.command == "show":
         show(mixture, args.out, args.rows, args.side)
         return 0
-    named = args.tokenizer or (SHIPPED if (SHIPPED / "tokenizer.json").is_file() else None)
-    tokenizer = prompt.load_tokenizer(named) if named else None
+    tokenizer = prompt.load_tokenizer(args.tokenizer or SHIPPED)
     if args.command == "check":
         return 1 if check(mixture, tokenizer) else 0
-    if tokenizer is None:
-        raise ValueError("bench needs a tokenizer; name its folder with --tokenizer")
     bench(mixture, tokenizer, args.samples, args.batch_size, args.workers)
     return 0
 

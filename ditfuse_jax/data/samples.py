@@ -214,15 +214,21 @@ def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:
 
 def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
     """ValueError when the longest prompt that the library can give these sources has too many tokens."""
+    _check_length(*longest_prompt(cfg, tokenizer), cfg)
+
+
+def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:
+    """The longest prompt that the library can give these sources, and its text tokens; ("", 0) for JSONL."""
     words = {text: len(tokenizer(text).input_ids) for names in CLASS_SYNONYMS.values() for text in names}
-    longest = [max(names, key=words.get) for names in CLASS_SYNONYMS.values()]
-    longest.sort(key=words.get, reverse=True)
-    for source in cfg.sources:
-        for task, subtask, count in _kinds(source):
-            tags = {} if task == "compound" else {"task": task, "subtask": subtask}
-            for phrasing in instructions.instructions(task, subtask, cfg.phrasings, count):
-                text = prompt.render(instructions.fill(phrasing, tuple(longest[:count])), **tags)
-                _check_length(text, prompt.encode(text, (1,) * NUM_SOURCES, tokenizer), cfg)
+    names = sorted((max(names, key=words.get) for names in CLASS_SYNONYMS.values()), key=words.get)[::-1]
+    longest = ("", 0)
+    for task, subtask, count in {kind for source in cfg.sources for kind in _kinds(source)}:
+        tags = {} if task == "compound" else {"task": task, "subtask": subtask}
+        for phrasing in instructions.instructions(task, subtask, cfg.phrasings, count):
+            text = prompt.render(instructions.fill(phrasing, tuple(names[:count])), **tags)
+            row = prompt.encode(text, (1,) * NUM_SOURCES, tokenizer)
+            longest = max(longest, (text, _text_tokens(row)), key=lambda found: found[1])
+    return longest
 
 
 def _kinds(source: SourceConfig) -> list[tuple[str, str | None, int]]:
@@ -239,8 +245,11 @@ def _kinds(source: SourceConfig) -> list[tuple[str, str | None, int]]:
     }[source.edit]
 
 
-def _check_length(text: str, row: prompt.Prompt, cfg: MixtureConfig) -> None:
-    words = row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
+def _text_tokens(row: prompt.Prompt) -> int:
+    return row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
+
+
+def _check_length(text: str, words: int, cfg: MixtureConfig) -> None:
     if words > cfg.max_text_tokens:
         raise ValueError(
             f"prompt {text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; "
@@ -261,7 +270,7 @@ def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> pro
         row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)
     except ValueError as error:
         raise ValueError(f"prompt {sample.text!r}: {error}") from error
-    _check_length(sample.text, row, cfg)
+    _check_length(sample.text, _text_tokens(row), cfg)
     slots = np.zeros((1, NUM_SOURCES, 2), np.int32)
     slots[:, : sample.num_sources] = row.slots
     return row._replace(slots=slots)
