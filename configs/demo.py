@@ -5,7 +5,16 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
-STEPS = 799
+STEPS = 3000
+LARGE = ((256, 256, 2), (192, 256, 1), (256, 192, 1))  # height, width, share of the large batches
+
+
+def large(weight: float, start: int, stop: int) -> tuple[Bucket, ...]:
+    """`weight` against 1 for 128 px; a batch at 256 px costs as much as five of those."""
+    return tuple(
+        Bucket(height=h, width=w, weight=weight * share / 4, start=start, stop=stop) for h, w, share in LARGE
+    )
+
 
 config = TrainConfig(
     name="demo",
@@ -20,22 +29,19 @@ config = TrainConfig(
     ),
     vae=VAEConfig(latent_channels=32),  # replaced by the one of init_vae
     mixture=MixtureConfig.demo(
-        # Mostly small, where a step costs a sixth; the large ones teach what the positions look like there.
-        buckets=(
-            Bucket(height=128, width=128, weight=0.9),
-            Bucket(height=256, width=256, weight=0.04),
-            Bucket(height=192, width=256, weight=0.03),
-            Bucket(height=256, width=192, weight=0.03),
-        ),
+        # Small, with some large ones so that no position is new, and more of them while the rate falls.
+        buckets=(Bucket(height=128, width=128), *large(0.05, 0, 2200), *large(0.25, 2200, 0)),
         max_text_tokens=80,  # the longest of the library has 70
         length_multiple=16,
     ),
     steps=STEPS,
-    batch_size=16,
+    batch_size=8,
+    draws=4,  # the condition is three quarters of the tokens: four noises cost less than twice one
     optim=OptimConfig(
         kind="muon", learning_rate=2e-3, schedule="cosine", warmup_steps=100, beta2=0.99, ema_decay=0.998
     ),
     log_every=20,
-    save_every=150,
+    save_every=100,
     validate_every=500,
+    validation_batches=8,
 )

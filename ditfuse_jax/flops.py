@@ -51,14 +51,18 @@ def lora_weights(cfg: TransformerConfig) -> int:
     return cfg.num_layers * cfg.lora.rank * sum(sides[name] for name in cfg.lora.targets)
 
 
-def transformer_row(cfg: TransformerConfig, tokens: int) -> float:
+def transformer_row(cfg: TransformerConfig, prefix: int, suffix: int, draws: int = 1) -> float:
     """FLOPs of one row of a training step: 6 N per token, 4 N where the base is frozen; attention 12 S^2 D L.
+
+    Several draws of a row share one pass over its prefix.
 
     A frozen base has no weight gradients. What rematerialisation repeats is not counted.
     """
     base = 4 if cfg.lora else 6
-    linear = (base * linear_weights(cfg) + 6 * lora_weights(cfg)) * tokens
-    return linear + 12.0 * tokens**2 * cfg.width * cfg.num_layers
+    linear = (base * linear_weights(cfg) + 6 * lora_weights(cfg)) * (prefix + draws * suffix)
+    whole = prefix + suffix
+    scores = whole**2 if draws == 1 else prefix**2 + draws * suffix * whole
+    return linear + 12.0 * scores * cfg.width * cfg.num_layers
 
 
 def autoencoder_row(config: TrainConfig, height: int, width: int) -> float:
@@ -82,7 +86,8 @@ def row_flops(config: TrainConfig, batch) -> float:
         side = config.vae_training.crop
         return autoencoder_row(config, side or height, side or width)
     side = 2 * config.vae.factor
-    return transformer_row(config.model, batch.prompt.token_ids.shape[1] + 1 + height * width // side**2)
+    prefix, suffix = batch.prompt.token_ids.shape[1], 1 + height * width // side**2
+    return transformer_row(config.model, prefix, suffix, config.draws)
 
 
 def peak(dtype: str) -> float:

@@ -151,7 +151,7 @@ class Transformer(nnx.Module):
         self.norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
         self.final = FinalLayer(cfg, **linear)
 
-    def prefix(self, prompt: Prompt, sources: Patches, *, rope_length: jax.Array) -> KV:
+    def prefix(self, prompt: Prompt, sources: Patches, *, rope_length: jax.Array, unroll: bool = False) -> KV:
         """Runs the condition once and keeps its keys and values.
 
         Args:
@@ -159,12 +159,13 @@ class Transformer(nnx.Module):
           sources: each row's source patches, one source after the other; only sources with a slot have
             patches.
           rope_length: int32 [B], the length of the whole sequence of each row; `row_length` is the default.
+          unroll: as in `run_blocks`.
         Returns: KV, each [L, B, S, M, K].
         """
         x = self.embed_condition(prompt, sources)
         angles = rope(self.cfg, prompt.positions, rope_length)
         mask = attention_mask(prompt.visible_until, prompt.num_padding, x.shape[1])
-        return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True)[1]
+        return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True, unroll=unroll)[1]
 
     def velocity(
         self,
@@ -175,6 +176,7 @@ class Transformer(nnx.Module):
         *,
         num_target: jax.Array,
         rope_length: jax.Array,
+        unroll: bool = False,
     ) -> jax.Array:
         """Velocity of the target at time t, float32 [B, P, 4 C].
 
@@ -186,7 +188,9 @@ class Transformer(nnx.Module):
         angles, visible_until = self.suffix_layout(prompt, num_target, rope_length, x.values.shape[1])
         length = prompt.token_ids.shape[1] + tokens.shape[1]
         mask = attention_mask(visible_until, prompt.num_padding, length)
-        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False)
+        y, _ = run_blocks(
+            self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False, unroll=unroll
+        )
         return self.read_out(y[:, 1:], t)
 
     def __call__(
@@ -205,7 +209,9 @@ class Transformer(nnx.Module):
         angles = Rope(*map(_join, rope(self.cfg, prompt.positions, rope_length), angles))
         visible_until = _join(prompt.visible_until, suffix_visible)
         mask = attention_mask(visible_until, prompt.num_padding, tokens.shape[1])
-        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False)
+        y, _ = run_blocks(
+            self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, unroll=True
+        )
         return self.read_out(y[:, -x.values.shape[1] :], t)
 
     def embed_condition(self, prompt: Prompt, sources: Patches) -> jax.Array:

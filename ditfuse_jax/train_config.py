@@ -2,6 +2,7 @@
 """Settings of a training run, their dotted overrides, and the differences that forbid resuming."""
 
 import ast
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ditfuse_jax.data.mixture import MixtureConfig
 POSITIVE = (
     "steps",
     "batch_size",
+    "draws",
     "log_every",
     "save_every",
     "keep",
@@ -76,6 +78,7 @@ class TrainConfig:
     mixture: MixtureConfig  # the batch of step n is a function of (mixture, batch_size, n)
     steps: int
     batch_size: int  # rows of one optimizer step over all devices, accumulation included
+    draws: int = 1  # times and noises of each row in a step; they share one pass over its condition
     stage: str = "model"  # vae | model
     init: str = ""  # checkpoint folder of the starting weights; "": random
     init_vae: str = ""  # checkpoint folder of the frozen VAE; "": the one of init, else random
@@ -99,6 +102,8 @@ class TrainConfig:
         for name in POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
+        if self.stage == "vae" and self.draws > 1:
+            raise ValueError(f"draws {self.draws}: the autoencoder has no times to draw; use 1")
         if self.batch_size % self.optim.accumulation:
             parts = self.optim.accumulation
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of optim.accumulation {parts}")
@@ -110,7 +115,7 @@ class TrainConfig:
 
 
 # May change between stopping and resuming: what is shown and kept, and folders, which may move.
-FREE = (*POSITIVE[2:], "workers", "validate_every", "init", "init_vae", "tokenizer")
+FREE = (*POSITIVE[3:], "workers", "validate_every", "init", "init_vae", "tokenizer")
 
 
 def load(path: Path) -> TrainConfig:
@@ -153,7 +158,9 @@ def flat(values: dict, prefix: str = "") -> dict:
 
 def differences(saved: dict, config: TrainConfig) -> list[str]:
     """What in `config` would make the saved run another run, one line per setting."""
-    old, new = flat(saved), flat(from_json(to_dict(config)))
+    with contextlib.suppress(ValueError):  # settings that are gone since then show as differences
+        saved = to_dict(from_dict(TrainConfig, saved))  # those that came later had their defaults
+    old, new = flat(from_json(saved)), flat(from_json(to_dict(config)))
     names = [name for name in sorted(old.keys() | new.keys()) if name not in FREE]
     return [
         f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"

@@ -18,7 +18,9 @@ from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.log import Clock, Log, progress, record
 from ditfuse_jax.sharding import local_rows, put_batch
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import Frozen, Metrics, TrainState, code_statistics, new_state, train_step
+from ditfuse_jax.training import Frozen, Metrics, TrainState, code_statistics, new_state, sizes, train_step
+
+SAME = 1e-3  # relative; means of one array on two meshes differ in the order of their sums
 
 
 class Diverged(RuntimeError):
@@ -70,7 +72,8 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
     """
     # --- state: new, or the last complete checkpoint ---
     checkpoints = Checkpoints(workdir, keep=config.keep)
-    state, start = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
+    frozen_sizes = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
+    state, start = resumed(checkpoints, new_state(params, config, mesh), frozen_sizes, config, mesh)
     del params
     log, clock, stop = Log(workdir, last_step=start), Clock(), Stop()
     log.say(f"starts at step {start} of {config.steps}" if start else f"starts anew, {config.steps} steps")
@@ -91,6 +94,10 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
         return bool(metrics.stop)
 
     # --- the loop: metrics of a step are read after the next one was dispatched ---
+    def save(step: int, loss: float | None) -> None:
+        measured = {"frozen": frozen_sizes} | code_notes(state, batch, config)
+        checkpoints.save(state, config, step=step, loss=loss, notes=measured)
+
     pending, stopping, step, saved = None, False, start, start if start else None
     loader = data.loader(data.mixture, config, mesh, start, config.workers)
     while step < config.steps and not stopping:
@@ -114,7 +121,7 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
             pending = None
             loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
             if saves:
-                checkpoints.save(state, config, step=step, loss=loss, notes=notes(state, batch, config))
+                save(step, loss)
                 saved = step
             clock.read()
         else:
@@ -125,7 +132,7 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
     if pending:
         finish(pending)
     if saved != step:
-        checkpoints.save(state, config, step=step, loss=None, notes=notes(state, batch, config))
+        save(step, None)
     checkpoints.wait()
     checkpoints.close()
     log.close()
@@ -135,18 +142,30 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
 
 
 def resumed(
-    checkpoints: Checkpoints, state: TrainState, config: TrainConfig, mesh: Mesh
+    checkpoints: Checkpoints, state: TrainState, frozen_sizes: dict, config: TrainConfig, mesh: Mesh
 ) -> tuple[TrainState, int]:
     """The last complete checkpoint, or `state` where there is none, and the steps done."""
     step = checkpoints.latest()
     if step is None:
         return state, 0
+    check_frozen(checkpoints.notes(step).get("frozen", {}), frozen_sizes, config)
     shapes = jax.eval_shape(lambda: state)
     jax.tree.map(lambda x: x.delete(), state)  # only its shapes are needed; room for the restored one
     return checkpoints.restore(step, shapes, config, mesh), step
 
 
-def notes(state: TrainState, batch, config: TrainConfig) -> dict:
+def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:
+    """ValueError when the frozen weights are not those that the run began with."""
+    other = [name for name in saved if not math.isclose(saved[name], found.get(name, 0.0), rel_tol=SAME)]
+    if other:
+        raise ValueError(
+            f"the frozen weights of init {config.init or '(none)'}, init_vae {config.init_vae or '(none)'} "
+            f"are not those that this run began with: {other[0]} and {len(other) - 1} more differ; name the "
+            "folders it began with, or choose another --workdir"
+        )
+
+
+def code_notes(state: TrainState, batch, config: TrainConfig) -> dict:
     """For an autoencoder, mean and spread of its codes: they become shift and scale of the latents."""
     if config.stage == "model":
         return {}

@@ -177,18 +177,19 @@ def condition(autoencoder: VAE, batch) -> tuple[Patches, jax.Array]:
 
 
 class Draw(NamedTuple):
-    """The random part of a step's loss."""
+    """The random part of a step's loss; with an axis K behind B where every row has several."""
 
-    t: jax.Array  # float32 [B]
-    noise: jax.Array  # float32 [B, h, w, C]
+    t: jax.Array  # float32 [B] or [B, K]
+    noise: jax.Array  # float32 [B, h, w, C] or [B, K, h, w, C]
 
 
-def draw(key: jax.Array, batch, config: TrainConfig) -> Draw:
-    """t = sigmoid(N(0, 1)) and x_0 = N(0, 1) for all rows (reference.md quirk 18)."""
+def draw(key: jax.Array, batch, config: TrainConfig, *, several: tuple[int, ...] = ()) -> Draw:
+    """t = sigmoid(N(0, 1)) and x_0 = N(0, 1) for all rows (reference.md quirk 18); several: () or (K,)."""
     rows, height, width, _ = batch.target.shape
-    shape = (rows, height // config.vae.factor, width // config.vae.factor, config.vae.latent_channels)
+    shape = (height // config.vae.factor, width // config.vae.factor, config.vae.latent_channels)
     key_t, key_noise = jax.random.split(key)
-    return Draw(jax.nn.sigmoid(jax.random.normal(key_t, (rows,))), jax.random.normal(key_noise, shape))
+    t = jax.nn.sigmoid(jax.random.normal(key_t, (rows, *several)))
+    return Draw(t, jax.random.normal(key_noise, (rows, *several, *shape)))
 
 
 def flow_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:
@@ -199,13 +200,37 @@ def flow_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainC
 
 
 def velocity_loss(model: Transformer, prompt, sources: Patches, x_1: jax.Array, drawn: Draw) -> jax.Array:
-    """Mean square error of the velocity of each row, float32 [B]; x_1 clean latents [B, h, w, C]."""
+    """Mean square error of the velocity of each row, float32 [B]; x_1 clean latents [B, h, w, C].
+
+    Several draws of a row share one pass over its condition, and the loss is their mean.
+    """
+    if drawn.t.ndim == 2:
+        return _mean_of_draws(model, prompt, sources, x_1, drawn)
     target, noise = patchify(x_1), patchify(drawn.noise)
     x_t = target._replace(values=flow.interpolate(noise.values, target.values, drawn.t))
     num_target = jnp.full((x_1.shape[0],), target.values.shape[1], jnp.int32)
     rope_length = own_length(prompt, num_target)
     velocity = model(prompt, sources, x_t, drawn.t, num_target=num_target, rope_length=rope_length)
     return flow.loss(velocity, noise.values, target.values, num_target)
+
+
+def _mean_of_draws(model: Transformer, prompt, sources: Patches, x_1: jax.Array, drawn: Draw) -> jax.Array:
+    """`velocity_loss` of K draws: the target's tokens K times, the prefix once."""
+    rows, count = drawn.t.shape
+    repeat = functools.partial(jnp.repeat, repeats=count, axis=0)
+    noise = patchify(drawn.noise.reshape(-1, *drawn.noise.shape[2:]))
+    target = jax.tree.map(repeat, patchify(x_1))
+    t = drawn.t.reshape(-1)
+    x_t = target._replace(values=flow.interpolate(noise.values, target.values, t))
+    num_target = jnp.full((rows,), target.values.shape[1], jnp.int32)
+    rope_length = own_length(prompt, num_target)
+    cache = model.prefix(prompt, sources, rope_length=rope_length, unroll=True)
+    cache = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), cache)
+    prompt, num_target, rope_length = jax.tree.map(repeat, (prompt, num_target, rope_length))
+    velocity = model.velocity(
+        x_t, t, cache, prompt, num_target=num_target, rope_length=rope_length, unroll=True
+    )
+    return flow.loss(velocity, noise.values, target.values, num_target).reshape(rows, count).mean(axis=1)
 
 
 def vae_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:
@@ -244,7 +269,7 @@ LOSSES = {"model": flow_loss, "vae": vae_loss}
 def step_input(key: jax.Array, batch, config: TrainConfig):
     """The batch and its `draw`; for the autoencoder crops of it, and uniform picks instead of times."""
     if config.stage == "model":
-        return batch, draw(key, batch, config)
+        return batch, draw(key, batch, config, several=(config.draws,) if config.draws > 1 else ())
     key_pick, key_crop = jax.random.split(jax.random.fold_in(key, 1))
     if config.vae_training.crop:
         batch = cropped(key_crop, batch, config.vae_training.crop)
@@ -333,6 +358,13 @@ def per_task(losses: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:
 def held_out_losses(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """Loss of each row [B] with the given noise and times."""
     return LOSSES[config.stage](params, frozen, batch, drawn, config)
+
+
+@jax.jit
+def sizes(frozen: Frozen) -> dict[str, jax.Array]:
+    """{name: mean absolute value} of all that is frozen, by which it is known again."""
+    parts = {f"{part}.{name}": x for part, params in frozen._asdict().items() for name, x in params.items()}
+    return {name: jnp.abs(x.astype(jnp.float32)).mean() for name, x in parts.items()}
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -324,12 +324,14 @@ def run_blocks(
     *,
     prefix: KV | None,
     keep_kv: bool,
+    unroll: bool = False,
 ) -> tuple[jax.Array, KV | None]:
     """Scans x float32 [B, T, D] through all layers.
 
     Args:
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
+      unroll: on one CPU write out the layers of a shallow stack, which training gains from.
     """
     graph, params = nnx.split(blocks)
     # Blocks go row after row, which would gather rows that lie on several devices.
@@ -341,8 +343,7 @@ def run_blocks(
         x, new = nnx.merge(graph, params)(x, rope, mask, prefix, max_scores=max_scores)
         return x, new if keep_kv else None
 
-    training = prefix is None and not keep_kv
-    unroll = one_cpu and training and cfg.num_layers <= MAX_UNROLLED_CPU
+    unroll = one_cpu and unroll and cfg.num_layers <= MAX_UNROLLED_CPU
     return jax.lax.scan(rematerialised(layer, cfg.remat), x, (params, prefix), unroll=unroll or 1)
 
 

@@ -11,8 +11,11 @@ jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of me
 
 # Compiled programs, shared by the tests of a session and the processes that they start: most of the time is
 # compiling, and many tests run the same step.
-PROGRAMS = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")
-jax.config.update("jax_compilation_cache_dir", PROGRAMS.name)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    FOLDER = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")  # removed when the session ends
+    os.environ["DITFUSE_TEST_PROGRAMS"] = FOLDER.name
+PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 
 SMALL = Path(__file__).parent / "golden"
 LARGE = Path(__file__).parents[2] / "shared" / "golden"

@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
+import jax
 import numpy as np
 from PIL import Image
 
 from conftest import PROGRAMS
+from ditfuse_jax import training
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
 from ditfuse_jax.prompt import Prompt
+from ditfuse_jax.sharding import make_mesh, parse_mesh, shardings
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
 PROJECT = Path(__file__).parents[1]
@@ -32,7 +36,7 @@ def config(*, lora=False, stage="model", optim=None, **changes) -> TrainConfig:
         "mixture": MixtureConfig(sources=(SourceConfig(name="m3", path="photos", names=None),)),
         "steps": 10,
         "batch_size": ROWS,
-        "optim": OptimConfig(**({"learning_rate": 1e-3} | (optim or {}))),
+        "optim": OptimConfig(**({"learning_rate": 3e-3} | (optim or {}))),
     }
     return TrainConfig(**(settings | changes))
 
@@ -64,16 +68,28 @@ def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
     )
 
 
-def awake(params: dict) -> dict:
-    """`params` with an output layer as after some training: a fresh one is zero and passes no gradient.
+def weights(config: TrainConfig, mesh=None) -> tuple[dict, training.Frozen]:
+    """Random parameters as after some training, so that no layer or adapter is zero and blocks gradients."""
+    mesh = mesh or make_mesh(parse_mesh(""))
+    trained, frozen = training.shapes(config)
+    return put(trained, mesh), training.Frozen(put(frozen.model, mesh), put(frozen.vae, mesh))
 
-    A constant would not do: the norm before it takes away the mean, so the output would not see the input.
-    """
-    rng = np.random.default_rng(0)
-    return {
-        name: x + (0.1 * rng.standard_normal(x.shape)).astype(x.dtype) if name.startswith("final") else x
-        for name, x in params.items()
-    }
+
+def put(shapes: dict, mesh) -> dict:
+    places = shardings(shapes, mesh)
+    return {name: jax.device_put(some(name, leaf), places[name]) for name, leaf in shapes.items()}
+
+
+def some(name: str, leaf) -> np.ndarray:
+    """Outputs of a layer as large as its inputs; scales of norms about one, biases near zero."""
+    values = np.random.default_rng(crc32(name.encode())).standard_normal(leaf.shape)
+    if leaf.shape[1:] == () or name.startswith("layers") and leaf.ndim == 2:
+        values = 0.1 * values + name.endswith("scale")
+    elif name.startswith("embed"):
+        values *= 0.5
+    else:
+        values /= np.sqrt(np.prod(leaf.shape[name.startswith("layers") : -1]))
+    return values.astype(leaf.dtype)
 
 
 def write_photos(root: Path, count: int = 12) -> Path:
@@ -113,7 +129,7 @@ def environment() -> dict:
     """CPU, and compiled programs shared with the other processes of the tests."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": PROGRAMS.name,
+        "JAX_COMPILATION_CACHE_DIR": PROGRAMS,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONUNBUFFERED": "1",
     }

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import runs
-from ditfuse_jax import training
+from ditfuse_jax import train_config, trainer, training
 from ditfuse_jax.checkpoint import CheckpointError, Checkpoints, check_writable
 from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 
 
 def fresh(config, mesh):
-    params, frozen = training.random_params(config, mesh)
+    params, frozen = runs.weights(config, mesh)
     return training.new_state(params, config, mesh), frozen
 
 
@@ -72,6 +72,25 @@ def test_another_run_is_refused_with_the_differences(tmp_path):
         "model.mlp_width: 128 -> 96",
         "optim.beta2: 0.999 -> 0.95",
     ]
+
+
+def test_a_run_from_before_a_setting_existed_is_the_same_run():
+    saved = train_config.to_dict(runs.config())
+    del saved["draws"], saved["optim"]["kind"]
+    assert train_config.differences(saved, runs.config()) == []
+    assert train_config.differences(saved | {"gone": 1}, runs.config())[0].startswith("draws: not set")
+
+
+def test_other_frozen_weights_are_refused():
+    config = runs.config(lora=True)
+    _, frozen = runs.weights(config)
+    saved = {name: float(x) for name, x in training.sizes(frozen).items()}
+    trainer.check_frozen(saved, saved, config)
+    trainer.check_frozen({}, saved, config)  # of a run that did not note them
+    frozen.model["norm.scale"] = frozen.model["norm.scale"] * 1.1
+    found = {name: float(x) for name, x in training.sizes(frozen).items()}
+    with pytest.raises(ValueError, match=r"model\.norm\.scale and 0 more differ; name the folders"):
+        trainer.check_frozen(saved, found, config)
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):

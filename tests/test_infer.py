@@ -151,7 +151,6 @@ def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
-@pytest.mark.slow
 def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pair, tmp_path):
     command = [sys.executable, str(SCRIPT), *pair, "--checkpoint", str(folder), "--steps", "2"]
     command += ["--out", str(tmp_path / "out.png")]

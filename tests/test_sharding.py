@@ -21,9 +21,8 @@ def _eight_devices():
 
 
 def inputs(config, mesh):
-    params, frozen = training.random_params(config, mesh)
-    frozen = frozen._replace(model=runs.awake(frozen.model))
-    state = training.new_state(runs.awake(params), config, mesh)
+    params, frozen = runs.weights(config, mesh)
+    state = training.new_state(params, config, mesh)
     rows = put_batch(runs.batch(), runs.ROWS, mesh)
     return state, frozen, rows, put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
 

@@ -20,9 +20,8 @@ FLOAT_RTOL = 2e-5  # the same sums in another order, through a whole backward pa
 
 def start(config):
     mesh = make_mesh(parse_mesh(""))
-    params, frozen = training.random_params(config, mesh)
-    frozen = frozen._replace(model=runs.awake(frozen.model))
-    return training.new_state(runs.awake(params), config, mesh), frozen, mesh
+    params, frozen = runs.weights(config, mesh)
+    return training.new_state(params, config, mesh), frozen, mesh
 
 
 def steps(config, count=3, **settings):
@@ -44,6 +43,22 @@ def test_loss_of_the_official_code():
         model_of("ckpt_tiny"), prompt_of(z), sources_of(z), jnp.asarray(nhwc(z["x1"])), drawn
     )
     np.testing.assert_allclose(losses, z["tensor_loss_per_sample"], rtol=1e-5)
+
+
+def test_several_draws_of_a_row_are_their_mean():
+    config = runs.config(draws=3)
+    state, frozen, _ = start(config)
+    batch, drawn = training.step_input(jax.random.key(0), runs.batch(dropped=(1,)), config)
+    assert drawn.t.shape == (runs.ROWS, 3)
+    found = training.held_out_losses(state.params, frozen, batch, drawn, config=config)
+    single = [
+        training.held_out_losses(
+            state.params, frozen, batch, Draw(drawn.t[:, k], drawn.noise[:, k]), config=config
+        )
+        for k in range(3)
+    ]
+    assert np.ptp(single, axis=0).min() > 0.01  # the draws differ
+    np.testing.assert_allclose(found, np.mean(single, axis=0), rtol=FLOAT_RTOL)
 
 
 def test_only_the_adapter_trains_when_there_is_one():
@@ -73,12 +88,11 @@ def test_frozen_base_is_stored_in_its_dtype_and_the_adapter_in_float32():
     np.testing.assert_allclose(losses, reference, rtol=0.02)  # reference.md: 2 % for bfloat16
 
 
-@pytest.mark.parametrize("stage", ["model", "vae"])
-def test_accumulation_changes_nothing(stage):
-    whole = runs.config(stage=stage)
+def test_accumulation_changes_nothing():
+    whole = runs.config()
     state, frozen, _ = start(whole)
     batch, drawn = training.step_input(jax.random.key(1), runs.batch(), whole)
-    parts = runs.config(stage=stage, optim={"accumulation": 4})
+    parts = runs.config(optim={"accumulation": 4})
     gradients = jax.jit(training.accumulate, static_argnames="config")
     (losses, expected), (same, found) = (
         gradients(state.params, frozen, batch, drawn, config=config) for config in (whole, parts)
@@ -89,13 +103,6 @@ def test_accumulation_changes_nothing(stage):
     largest = max(float(abs(grad).max()) for grad in expected.values())
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=FLOAT_RTOL * largest)
-
-
-@pytest.mark.parametrize("remat", ["block", "attention"])
-def test_remat_changes_nothing(remat):
-    whole, _ = steps(runs.config())
-    again, _ = steps(runs.config(model={"remat": remat}))
-    np.testing.assert_allclose(again, whole, rtol=FLOAT_RTOL)
 
 
 def test_rows_without_sources_do_not_see_their_pixels():
@@ -120,7 +127,7 @@ def test_rows_without_sources_do_not_see_their_pixels():
 
 def test_training_lowers_the_loss_of_each_stage():
     for stage in ("model", "vae"):
-        config = runs.config(stage=stage, optim={"learning_rate": 3e-3})
+        config = runs.config(stage=stage)
         state, frozen, mesh = start(config)
         rows = put_batch(runs.batch(), runs.ROWS, mesh)
         stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
@@ -128,7 +135,7 @@ def test_training_lowers_the_loss_of_each_stage():
         for _ in range(15):
             state, metrics = training.train_step(state, frozen, rows, stop, config=config)
             losses.append(float(metrics.loss))
-        assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3]), (stage, losses)
+        assert np.mean(losses[-3:]) < 0.9 * losses[0], (stage, losses)
 
 
 def test_losses_per_task():
