@@ -24,7 +24,8 @@ from ditfuse_jax.tensorfile import open_tensors
 
 def saved(config, workdir, notes=None):
     """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
-    params, frozen = runs.weights(config)
+    params, frozen = training.random_params(config, make_mesh(parse_mesh("")))
+    params = {name: x + 0.1 for name, x in params.items()}
     state = training.new_state(params, config, make_mesh(parse_mesh("")))
     state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})
     checkpoints = Checkpoints(workdir, keep=1)
