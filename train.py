@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import traceback
 from pathlib import Path
 
 # Libraries read these when they are imported: no advice between the lines of a run.
@@ -34,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="several processes: where the first one listens"
     )
-    parser.add_argument("--num-processes", type=int)
+    parser.add_argument("--num-processes", type=int, help="with --coordinator; on CPU with --distributed too")
     parser.add_argument("--process-id", type=int)
     parser.add_argument("--distributed", action="store_true", help="several processes, found by JAX itself")
     return parser.parse_args()
@@ -52,7 +53,9 @@ def start_devices(args: argparse.Namespace, needed: int) -> None:
             args.coordinator, args.num_processes, args.process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
         )
     elif args.distributed:
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(
+            num_processes=args.num_processes, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
     if needed > 1 and jax.default_backend() == "cpu" and jax.process_index() == 0:
         print(f"no accelerator here: {needed} virtual CPU devices share its cores", flush=True)
 
@@ -101,3 +104,8 @@ if __name__ == "__main__":
             reason = str(error).splitlines()[0]
             error = f"lost another process ({reason}); the same command continues from the last save"
         fail(error, 1)
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        fail("ended by the error above; so do the other processes", 1)

@@ -4,7 +4,8 @@
     pip install -e .[bench] && python benchmarks/training.py [--mode lora full] [--dtype float32]
 
 256 x 256, two sources, the same batch of latents on both sides (both would encode with the same VAE).
-The first losses must agree; then the sides take turns. With --demo: the step of the small demo model alone.
+The first losses must agree; then the sides take turns.
+With --demo: the step of the small demo model, beside a plain implementation of it.
 """
 
 import argparse
@@ -18,9 +19,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get(
-    "XLA_FLAGS", ""
-)  # as train.py
+if "DITFUSE_FLAGS" not in os.environ:  # as train.py; not in the processes whose flags are compared
+    os.environ["XLA_FLAGS"] = "--xla_cpu_experimental_ynn_fusion_type= " + os.environ.get("XLA_FLAGS", "")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import dataclasses  # noqa: E402
@@ -40,6 +40,7 @@ from ditfuse_jax.prompt import Prompt  # noqa: E402
 from ditfuse_jax.train_config import OptimConfig  # noqa: E402
 
 TEXT, RANK, RATE = 96, 64, 1e-4
+DEMO_STEPS = ("plain", "ours", "draws")
 
 
 class Inputs(NamedTuple):
@@ -228,30 +229,61 @@ def memory(side: str, mode: str, dtype: str, rows: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def demo(rounds: int) -> None:
-    """The demo model's step at 128 px, batch 16, without the VAE."""
+def plain_attention(q, k, v, mask, *, max_scores=None):
+    """What one writes first: JAX's own, on [B, T, N, K], differentiated as it stands."""
+    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None]).astype(jnp.float32)
+
+
+def demo_step(kind: str, rounds: int) -> None:
+    """Prints the best time and the FLOPs of the demo model's step at 128 px, without the VAE.
+
+    kind: plain (default XLA flags, `plain_attention`, no unrolling), ours (16 rows), draws (configs/demo.py).
+    """
+    from ditfuse_jax import transformer
     from ditfuse_jax.train_config import load
 
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
-    inputs = make_inputs(config.batch_size, 16, config.model.latent_channels)
+    rows, draws = (config.batch_size, config.draws) if kind == "draws" else (16, 1)
+    if kind == "plain":
+        transformer.attention, transformer.MAX_UNROLLED_CPU = plain_attention, 0
+    inputs = make_inputs(rows, 16, config.model.latent_channels)
+    if draws > 1:
+        rng, shape = np.random.default_rng(1), inputs.x_0.shape
+        noise = rng.standard_normal((rows, draws, *shape[1:])).astype(np.float32)
+        inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
     base = {name: np.asarray(leaf[...]) for name, leaf in training.flatten(graph).items()}
     step = Here(config.model, base, inputs, config.model.dtype)
-    step()
     times = []
-    for _ in range(rounds):
+    for _ in range(1 + rounds):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    tokens = inputs.prompt.token_ids.shape[1] + 65
-    work = config.batch_size * flops.transformer_row(config.model, tokens)
-    best, peak = min(times), flops.measured_peak(config.model.dtype)
-    print(
-        f"demo: {tokens} tokens, batch {config.batch_size}: {best:.3f} s/step, "
-        f"{work / best / 1e9:.0f} GFLOP/s",
-        end="",
-    )
-    print(f", MFU {work / best / peak:.0%} of {peak / 1e9:.0f} GFLOP/s")
+    prefix = inputs.prompt.token_ids.shape[1]
+    work = rows * flops.transformer_row(config.model, prefix, 65, draws)
+    print(rows, draws, prefix + 65, min(times[1:]), work, flops.measured_peak(config.model.dtype))
+
+
+def demo(rounds: int) -> None:
+    """The demo model's step in processes of their own, in turns: their XLA flags differ."""
+    best = {}
+    for _ in range(2):
+        for kind in DEMO_STEPS:
+            flags = "" if kind == "plain" else os.environ["XLA_FLAGS"]
+            command = [sys.executable, __file__, "--demo-step", kind, "--rounds", str(rounds)]
+            environment = os.environ | {"XLA_FLAGS": flags, "DITFUSE_FLAGS": "as given"}
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+            found = [float(word) for word in done.stdout.split()[-6:]]
+            best[kind] = min(best.get(kind, found), found, key=lambda values: values[3])
+    for kind, (rows, draws, tokens, seconds, work, peak) in best.items():
+        line = f"demo, {kind:5}: {rows:.0f} rows x {draws:.0f} draws, {tokens:.0f} tokens, {seconds:.3f} s"
+        print(f"{line}, {work / seconds / 1e9:.0f} GFLOP/s, {work / seconds / peak:.0%} of {peak / 1e9:.0f}")
+    plain = best["plain"]
+    for kind in ("ours", "draws"):
+        rows, draws, _, seconds, work, _ = best[kind]
+        per_second = work / seconds / (plain[4] / plain[3])
+        losses = rows * draws / seconds / (plain[0] * plain[1] / plain[3])
+        print(f"{kind} against plain: FLOP/s {per_second:.2f}x, noised samples a second {losses:.2f}x")
 
 
 def main():
@@ -263,10 +295,13 @@ def main():
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--demo-step", choices=DEMO_STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--memory-of", choices=["torch", "here"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.demo:
         demo(args.rounds)
+    elif args.demo_step:
+        demo_step(args.demo_step, args.rounds)
     elif args.memory_of:
         made = sides(args.mode[0], args.dtype, args.rows, (args.memory_of,))
         for _ in range(3):

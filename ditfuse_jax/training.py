@@ -242,8 +242,7 @@ def vae_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainCo
     pixels = to_pixels(jnp.where(t < weights.sources, source, batch.target))
     mean, logvar = autoencoder.moments(pixels)
     code = mean + jnp.exp(0.5 * logvar) * drawn.noise
-    latents = (code - config.vae.shift_factor) * config.vae.scaling_factor
-    error = autoencoder.decode(latents) - pixels
+    error = autoencoder.decode(autoencoder.scaled(code)) - pixels
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
     rmse = jnp.sqrt(rows_mean(jnp.square(error)) + 1e-6)
     loss = (1 - weights.rmse) * rows_mean(jnp.abs(error)) + weights.rmse * rmse

@@ -130,6 +130,15 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     assert kept == {p: p.read_bytes() for p in (workdir / "checkpoints" / "2").rglob("*") if p.is_file()}
 
 
+def test_a_log_that_cannot_be_written_is_one_sentence(place, tmp_path):
+    (tmp_path / "log.jsonl").mkdir()
+    code, output = train(place, tmp_path)
+    assert code == 1, output
+    assert "log.jsonl" in output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+
+
 def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path):
     code, output = train(place, tmp_path, "--set", "optim.learning_rate=1e30", "--set", "optim.clip_norm=0")
     assert code == 1, output
