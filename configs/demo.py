@@ -5,7 +5,7 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
-STEPS = 3000
+STEPS = 2400
 LARGE = ((256, 256, 2), (192, 256, 1), (256, 192, 1))  # height, width, share of the large batches
 
 
@@ -30,7 +30,7 @@ config = TrainConfig(
     vae=VAEConfig(latent_channels=32),  # replaced by the one of init_vae
     mixture=MixtureConfig.demo(
         # Small, with some large ones so that no position is new, and more of them while the rate falls.
-        buckets=(Bucket(height=128, width=128), *large(0.05, 0, 2200), *large(0.25, 2200, 0)),
+        buckets=(Bucket(height=128, width=128), *large(0.05, 0, 1800), *large(0.25, 1800, 0)),
         max_text_tokens=80,  # the longest of the library has 70
         length_multiple=16,
     ),
