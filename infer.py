@@ -27,7 +27,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     what.add_argument("--prompt-file", type=Path, help="one picture per line of this file, for one pair")
     what.add_argument("--task", choices=TASKS, help="renders its tags, and its words if there is no --prompt")
-    what.add_argument("--segment", default="", metavar="A,B", help="mark these things (task seg)")
+    what.add_argument("--segment", metavar="A,B", help="mark these things (task seg)")
     what.add_argument("--object", metavar="A", help="the one thing a light or contrast task is about")
     what.add_argument(
         "--tag", action=argparse.BooleanOptionalAction, help="with tags or without, whatever the default"
@@ -67,7 +67,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def jobs_of(flags: argparse.Namespace, job):
     """The jobs that the flags ask for, and failures known before the start."""
-    segment = tuple(name.strip() for name in flags.segment.split(",") if name.strip())
+    segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
+    if flags.segment is not None and not segment:
+        raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
     how = {"task": flags.task, "segment": segment, "thing": flags.object, "tag": flags.tag}
     if flags.prompt_file and (flags.image_dir or flags.prompt):
         raise ValueError(

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What demo_quality.py measures: one function per item, each printing its own table."""
 
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +23,7 @@ from ditfuse_jax.fuse import DiTFuse
 from ditfuse_jax.task import request
 from ditfuse_jax.validation import psnr
 
+PROJECT = Path(__file__).parents[1]
 BATCH = 4  # pairs fused at once
 LIGHT = ("light--", "light-", None, "light+", "light++")  # None: plain fusion
 CONTRAST = ("contrast-", None, "contrast+")
@@ -199,6 +205,36 @@ def measure_seg(bench: Bench) -> None:
     table([*CLASSES, "mean"], [[*values, float(np.nanmean(values))]])
 
 
+WATCHED = """
+import re, runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+def measure_start(bench: Bench) -> None:
+    """`infer.py` on the example pair as a new process, first with an empty cache of compiled programs."""
+    heading("Start to picture, infer.py on the example pair", 1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--checkpoint", str(bench.model.folder), "--out", f"{folder}/fused.png"]
+        command = [sys.executable, "-c", WATCHED, str(PROJECT / "infer.py"), *options]
+        for name in ("first", "second"):
+            start = time.perf_counter()
+            environment = os.environ | {"XDG_CACHE_HOME": folder}
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            kilobytes = int(done.stdout.split()[-1])
+            rows.append([name, time.perf_counter() - start, kilobytes * 1024 / 1e9])
+    table(["start", "s", "GB at most"], rows)
+    (_, first, _), (_, second, _) = rows
+    print(
+        f"\nfirst {first:.1f} s, must 60, goal 30; second {second:.1f} s, must 20, goal 5; memory must 2 GB"
+    )
+
+
 ITEMS: dict[str, Callable[[Bench], None]] = {
     "vae": measure_vae,
     "m3": measure_m3,
@@ -206,4 +242,5 @@ ITEMS: dict[str, Callable[[Bench], None]] = {
     "focus": measure_focus,
     "control": measure_control,
     "seg": measure_seg,
+    "start": measure_start,
 }

@@ -2,7 +2,7 @@
 """How well a small checkpoint does its job, on held-out pictures at 256 px, beside fusion without a network.
 
     python benchmarks/demo_quality.py [--checkpoint DIR] [--data DIR] [--steps N] [--limit 8]
-    python benchmarks/demo_quality.py --only vae,m3            # some of: vae m3 exposure focus control seg
+    python benchmarks/demo_quality.py --only vae,m3            # of vae m3 exposure focus control seg start
     python benchmarks/demo_quality.py --sheet sheet.png        # all real pairs to look at: 1, 2, mean, ours
     python benchmarks/demo_quality.py --table                  # quality against steps and guidance
 

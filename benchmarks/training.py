@@ -238,15 +238,16 @@ def plain_attention(q, k, v, mask, *, max_scores=None):
 def demo_step(kind: str, rounds: int) -> None:
     """Prints the best time and the FLOPs of the demo model's step at 128 px, without the VAE.
 
-    kind: plain (default XLA flags, `plain_attention`, no unrolling), ours (16 rows), draws (configs/demo.py).
+    kind: plain (default XLA flags, `plain_attention`, one scan), ours (16 rows), draws (configs/demo.py).
     """
-    from ditfuse_jax import transformer
+    from ditfuse_jax import model, transformer
     from ditfuse_jax.train_config import load
 
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
     rows, draws = (config.batch_size, config.draws) if kind == "draws" else (16, 1)
     if kind == "plain":
-        transformer.attention, transformer.MAX_UNROLLED_CPU = plain_attention, 0
+        transformer.attention, run_blocks = plain_attention, model.run_blocks
+        model.run_blocks = lambda *args, split, unroll, **options: run_blocks(*args, **options)
     inputs = make_inputs(rows, 16, config.model.latent_channels)
     if draws > 1:
         rng, shape = np.random.default_rng(1), inputs.x_0.shape

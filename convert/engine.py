@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+FLOATS = ("float32", "bfloat16", "float16")
 PIECE = 1 << 25  # bytes (at most) of one piece of a tensor held in memory while it is transposed or cast
 
 
@@ -65,7 +66,7 @@ def plan(
     """Matches every tensor of `source` with exactly one rule and fills every target of `shapes`.
 
     Raises ValueError that lists all misfits at once: unknown tensors, tensors matched twice, missing
-    tensors and layers, wrong shapes.
+    tensors and layers, wrong shapes, quantised tensors.
     """
     found: dict[str, dict[int, dict[int, Piece]]] = defaultdict(lambda: defaultdict(dict))
     problems = []
@@ -80,6 +81,11 @@ def plan(
         rule, match = hits[0]
         if rule.target is None:
             continue
+        if source[key].dtype.name not in FLOATS:
+            problems.append(
+                f"{key} ({source[key].dtype}) is none of {', '.join(FLOATS)}; use the published, "
+                "unquantised weights"
+            )
         parts = found[rule.target][int(match[1]) if match.re.groups else -1]
         if rule.part in parts:
             problems.append(f"{key}: {rule.target} is already filled by {parts[rule.part].key}")
@@ -90,6 +96,15 @@ def plan(
     if problems:
         raise ValueError(f"{what} does not fit the model:\n  " + "\n  ".join(problems))
     return result
+
+
+def mixed_types(source: Mapping[str, np.ndarray], plan: Plan) -> list[str]:
+    """The targets whose layers and parts have several dtypes."""
+    types = {
+        path: {source[piece.key].dtype for parts in layers for piece in parts}
+        for path, layers in plan.items()
+    }
+    return sorted(path for path, found in types.items() if len(found) > 1)
 
 
 def _ordered(layers: dict[int, dict[int, Piece]]) -> list[list[Piece]]:

@@ -4,7 +4,7 @@
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from ditfuse_jax.weights import (
     FORMAT,
     MODEL_FILE,
     VAE_FILE,
+    check_tokenizer,
     copy_tokenizer,
     new_folder,
     parameter_shapes,
@@ -53,6 +54,26 @@ class Component(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     config: TransformerConfig | VAEConfig
     provenance: dict
+
+
+class Problems:
+    """Errors of several checks, raised together."""
+
+    def __init__(self):
+        self.found: list[str] = []
+
+    def of(self, check: Callable):
+        """What `check()` returns, or None with its ValueError noted."""
+        try:
+            return check()
+        except ValueError as error:
+            self.found.append(str(error))
+            return None
+
+    def check(self) -> None:
+        """Raises ValueError with all that was noted."""
+        if self.found:
+            raise ValueError("\n".join(self.found))
 
 
 def convert_omnigen(
@@ -82,12 +103,15 @@ def convert_omnigen(
         )
         raise ValueError(what)
     layout = layout_of(folder)
-    model = read_model(folder, layout, dtype)
-    autoencoder = read_vae(vae_place(folder, vae))
-    adapter = read_adapter(lora) if lora else None
-    if adapter:
-        check_fit(adapter, model.shapes, lora)
     tokenizer = folder / "tokenizer" if layout == "diffusers" else folder
+    problems = Problems()
+    model = problems.of(lambda: read_model(folder, layout, dtype))
+    autoencoder = problems.of(lambda: read_vae(vae_place(folder, vae)))
+    adapter = problems.of(lambda: read_adapter(lora)) if lora else None
+    if adapter and model:
+        problems.of(lambda: check_fit(adapter, model.shapes, lora))
+    problems.of(lambda: check_tokenizer(tokenizer))
+    problems.check()
     provenance = {
         **stamp(name, folder),
         "layout": layout,
@@ -136,9 +160,12 @@ def read_model(folder: Path, layout: str, dtype: str | None) -> Component:
         rules = omnigen.without_table(rules)
     config = replace(config, position_table=bool(table and not table.computed))
     shapes = model_shapes(config)
+    plan = engine.plan(source.arrays, rules, shapes, what=str(place))
+    if dtype is None and (mixed := engine.mixed_types(source.arrays, plan)):
+        raise ValueError(f"{place}: layers of {', '.join(mixed)} differ in type; choose one with --dtype")
     kept = {"source_config": settings, "dtype": stored.name, "source_dtype": source.dtype.name}
     kept["position_table"] = table and {"dtype": (np.dtype(dtype) if dtype else table.dtype).name}
-    return Component(source, engine.plan(source.arrays, rules, shapes, what=str(place)), shapes, config, kept)
+    return Component(source, plan, shapes, config, kept)
 
 
 @functools.cache

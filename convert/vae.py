@@ -18,7 +18,7 @@ def vae_rules(cfg: VAEConfig) -> tuple[Rule, ...]:
 
 DROPPED = (
     # A whole Stable Diffusion checkpoint: the UNet, its averages and the text encoders are other networks.
-    Rule(r"(?:model|conditioner|cond_stage_model|model_ema)\..*", None),
+    Rule(r"(?:model|conditioner|cond_stage_model|model_ema|denoiser)\..*", None),
     # Discriminator and perceptual network of the autoencoder's training.
     Rule(r"(?:first_stage_model\.)?loss\..*", None),
     # The noise schedule of the UNet's training: tables, not weights.

@@ -65,8 +65,9 @@ class Checkpoints:
         self._guarded(self.manager.wait_until_finished)
 
     def check(self) -> None:
-        """Raises CheckpointError when the save under way has failed already."""
-        self._guarded(self.manager.check_for_errors)
+        """Raises CheckpointError when the last save has failed already."""
+        if not self.manager.is_saving_in_progress():
+            self.wait()
 
     def config(self, step: int) -> dict:
         """The settings, as plain values, of the run that wrote a step."""
@@ -88,17 +89,21 @@ class Checkpoints:
         found = self.manager.restore(step, args=ocp.args.Composite(**{STATE: restore}))[STATE]
         return next(iter(found.values()))
 
-    def restore(self, step: int, shapes: TrainState, config: TrainConfig, mesh) -> TrainState:
-        """The state of a step, on any mesh.
-
-        Args: shapes: the state's shapes and dtypes (jax.eval_shape of `new_state`).
-        Raises ValueError listing the differences when another model, optimizer or stream wrote the step.
-        """
+    def check_run(self, step: int, config: TrainConfig) -> None:
+        """ValueError listing the differences when another model, optimizer or stream wrote the step."""
         if wrong := differences(self.config(step), config):
             raise ValueError(
                 f"{self.folder} is of another run; continue with its settings, or choose another --workdir:"
                 + "".join(f"\n  {line}" for line in wrong)
             )
+
+    def restore(self, step: int, shapes: TrainState, config: TrainConfig, mesh) -> TrainState:
+        """The state of a step, on any mesh.
+
+        Args: shapes: the state's shapes and dtypes (jax.eval_shape of `new_state`).
+        Raises ValueError as `check_run` does.
+        """
+        self.check_run(step, config)
         places = state_shardings(shapes, mesh)
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
         restore = ocp.args.PyTreeRestore(
@@ -109,6 +114,11 @@ class Checkpoints:
     def close(self) -> None:
         self.manager.close()
 
+    def _last(self) -> str:
+        """The last complete step, as the folders say: the manager also knows of the one that failed."""
+        steps = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        return f"step {max(steps)}" if steps else "none"
+
     def _guarded(self, action) -> None:
         try:
             action()
@@ -116,8 +126,7 @@ class Checkpoints:
             free = shutil.disk_usage(self.folder).free / 1e6
             raise CheckpointError(
                 f"a checkpoint could not be written to {self.folder} ({free:.0f} MB free): {_short(error)}; "
-                f"step {self.manager.latest_step()} is the last complete one. Make room, "
-                "then run the same command"
+                f"{self._last()} is the last complete one. Make room, then run the same command"
             ) from error
 
 
@@ -145,7 +154,7 @@ def check_writable(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe.write_text(json.dumps({"pid": os.getpid()}))
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(
             f"--workdir {workdir}: {error.strerror}; choose a folder that can be written to"

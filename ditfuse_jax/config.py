@@ -61,7 +61,7 @@ class TransformerConfig:
     short_factor: tuple[float, ...] = ()  # LongRoPE factors, one per rotated pair; empty: plain RoPE
     long_factor: tuple[float, ...] = ()
     position_table: bool = False  # True: a stored table that differs from the computed sin-cos one
-    dtype: str = "float32"  # of the matmuls; see design decision 6
+    dtype: str = "float32"  # of the matmuls; their sums, norms and the residual stream are float32
     remat: str = "none"  # none | block | attention (keep attention outputs, recompute the rest)
     lora: LoraConfig | None = None  # live adapters inside the linear layers
 
@@ -162,7 +162,7 @@ class VAEConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """What a checkpoint folder proposes where the caller says nothing (design decision 13)."""
+    """What a checkpoint folder proposes where the caller says nothing."""
 
     steps: int = 50
     guidance: float = 2.0  # text scale of the official test script

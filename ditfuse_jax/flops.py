@@ -52,7 +52,7 @@ def lora_weights(cfg: TransformerConfig) -> int:
 
 
 def transformer_row(cfg: TransformerConfig, prefix: int, suffix: int, draws: int = 1) -> float:
-    """FLOPs of one row of a training step: 6 N per token, 4 N where the base is frozen; attention 12 S^2 D L.
+    """FLOPs of one row of a training step: 6 N per token, 4 N where the base is frozen, 12 D L per score.
 
     Several draws of a row share one pass over its prefix.
 
@@ -60,8 +60,7 @@ def transformer_row(cfg: TransformerConfig, prefix: int, suffix: int, draws: int
     """
     base = 4 if cfg.lora else 6
     linear = (base * linear_weights(cfg) + 6 * lora_weights(cfg)) * (prefix + draws * suffix)
-    whole = prefix + suffix
-    scores = whole**2 if draws == 1 else prefix**2 + draws * suffix * whole
+    scores = prefix**2 + draws * suffix * (prefix + suffix)  # the prefix does not see what follows it
     return linear + 12.0 * scores * cfg.width * cfg.num_layers
 
 

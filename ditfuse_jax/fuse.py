@@ -23,6 +23,7 @@ from ditfuse_jax.image import Geometry
 from ditfuse_jax.lora import merge
 from ditfuse_jax.model import Transformer
 from ditfuse_jax.plan import Plan, plan
+from ditfuse_jax.precision import exact_products
 from ditfuse_jax.prompt import encode, load_tokenizer, render
 from ditfuse_jax.sampler import Network, Row
 from ditfuse_jax.vae import VAE
@@ -346,6 +347,9 @@ def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lor
     params = weights.load_params(file, weights.parameter_shapes(build), dtype=dtype)
     if lora is not None:
         adapter = read_adapter(Path(lora))
+        for name, tensor in adapter.tensors.items():
+            if not np.isfinite(np.asarray(tensor, np.float32)).all():
+                raise ValueError(f"adapter {lora}: {name} holds NaN or infinite values; copy it again")
         params = merge(params, adapter.tensors, adapter.lora)
     graph, state = nnx.split(nnx.eval_shape(build))
     flat = nnx.to_flat_state(state)
@@ -370,8 +374,8 @@ def _programs(backend: str) -> _PixelPrograms:
         return padded_vae.decode(nnx.merge(graph, params), latents, size)
 
     return _PixelPrograms(
-        jax.jit(sampler.full_precision(encode, backend), static_argnames="graph"),
-        jax.jit(sampler.full_precision(decode, backend), static_argnames="graph"),
+        jax.jit(exact_products(encode), static_argnames="graph"),
+        jax.jit(exact_products(decode), static_argnames="graph"),
         jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1),
     )
 

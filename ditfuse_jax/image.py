@@ -35,6 +35,7 @@ BROKEN_FILE = (
     SyntaxError,
     ValueError,
     EOFError,
+    IndexError,
     struct.error,
 )
 
@@ -127,17 +128,18 @@ def _open(file: Path) -> Image.Image:
 def _decode(image: Image.Image, name: str) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_too_large(name, f"{image.width * image.height / 1e6:.0f}"))
-    # An MPO is a phone's JPEG with a thumbnail or second view behind it: its first picture is the photo.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ValueError(
-            f"{name}: holds {image.n_frames} frames or pages; give one still image, save the wanted frame"
-        )
     try:
+        frames = getattr(image, "n_frames", 1)
         image.load()
-        image = ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
     except BROKEN_FILE as error:
         raise ValueError(f"{name}: truncated or damaged ({error}); copy or export the file again") from error
-    return _rgb(image, name)
+    # An MPO is a phone's JPEG with a thumbnail or second view behind it: its first picture is the photo.
+    if frames > 1 and image.format != "MPO":
+        raise ValueError(
+            f"{name}: holds {frames} frames or pages; give one still image, save the wanted frame"
+        )
+    return _rgb(upright, name)
 
 
 def _too_large(name: str, megapixels: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from ditfuse_jax import image
 from ditfuse_jax.fuse import DiTFuse, Fused, Settings
 from ditfuse_jax.plan import Plan
@@ -39,7 +41,8 @@ class Watch(NamedTuple):
 def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[Failure]]:
     """One job per stem in `image1/` and `image2/` of a folder, in order of names; results are out/<stem>.png.
 
-    Returns also a failure for each image without a partner. Raises ValueError if there are no images at all.
+    Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
+    whose suffix is not of an image are left out. Raises ValueError if there are no images at all.
     """
     sides = [_by_stem(folder / name) for name in ("image1", "image2")]
     stems = sorted(sides[0].keys() | sides[1].keys())
@@ -48,29 +51,29 @@ def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[F
     jobs, lonely = [], []
     for stem in stems:
         target = out / f"{stem}.png"
-        if stem in sides[0] and stem in sides[1]:
-            jobs.append(Job(sides[0][stem], sides[1][stem], prompt, target))
+        if twice := next((side[stem] for side in sides if len(side.get(stem, ())) > 1), None):
+            names = f"{twice[1]} and {twice[0]}"
+            lonely.append(Failure(target, f"{names} have one name; rename or remove one of them"))
+        elif stem in sides[0] and stem in sides[1]:
+            jobs.append(Job(sides[0][stem][0], sides[1][stem][0], prompt, target))
         else:
             side = 1 if stem in sides[0] else 0
-            have = sides[1 - side][stem]
+            have = sides[1 - side][stem][0]
             lonely.append(
                 Failure(target, f"{have}: no image of the same name in {folder / f'image{side + 1}'}; add it")
             )
     return jobs, lonely
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise ValueError(
             f"{folder} is no folder; --image-dir needs image1/ and image2/ with images of the same names"
         )
-    found: dict[str, Path] = {}
+    suffixes, found = Image.registered_extensions(), {}
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
-            continue
-        if file.stem in found:
-            raise ValueError(f"{file} and {found[file.stem]} have one name; rename or remove one of them")
-        found[file.stem] = file
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file():
+            found.setdefault(file.stem, []).append(file)
     return found
 
 
@@ -83,7 +86,7 @@ def prompt_jobs(image1, image2, prompts: Sequence[str], out: Path) -> list[Job]:
 def read_prompts(file: Path) -> list[str]:
     """The lines of a prompt file; empty lines and lines that start with # are left out."""
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file}: cannot be read as UTF-8 text ({error}); give one prompt per line"

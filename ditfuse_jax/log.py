@@ -95,19 +95,20 @@ def keep_until(path: Path, step: int) -> None:
 
 
 class Clock:
-    """Rows per second since the last reading."""
+    """Rows and FLOPs per second since the last reading."""
 
     def __init__(self):
-        self.start, self.rows = time.perf_counter(), 0
+        self.start, self.rows, self.flops = time.perf_counter(), 0, 0.0
 
-    def add(self, rows: int) -> None:
-        self.rows += rows
+    def add(self, rows: int, flops: float) -> None:
+        self.rows, self.flops = self.rows + rows, self.flops + flops
 
-    def read(self) -> float:
+    def read(self) -> tuple[float, float]:
         now = time.perf_counter()
-        speed = self.rows / max(now - self.start, 1e-9)
-        self.start, self.rows = now, 0
-        return speed
+        spent = max(now - self.start, 1e-9)
+        speeds = self.rows / spent, self.flops / spent
+        self.start, self.rows, self.flops = now, 0, 0.0
+        return speeds
 
 
 def progress(values: dict, *, steps: int, batch_size: int, peak: float) -> str:

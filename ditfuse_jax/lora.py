@@ -85,8 +85,16 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
                 f"layers.{name}: adapter {a.shape} x {b.shape} does not fit the kernel {kernel.shape}; "
                 "it was trained for another model"
             )
-        delta = jnp.einsum("lir,lro->lio", a.astype(jnp.float32), b.astype(jnp.float32))
-        merged[f"layers.{name}.kernel"] = (kernel.astype(jnp.float32) + lora.scale * delta).astype(
-            kernel.dtype
-        )
+        merged[f"layers.{name}.kernel"] = _merged(kernel, a, b, lora.scale)
     return merged
+
+
+@jax.jit
+def _merged(kernel, a, b, scale):
+    """One layer after the other: in float32 all layers of a large model would be gigabytes."""
+
+    def layer(parts):
+        kernel, a, b = (x.astype(jnp.float32) for x in parts)
+        return (kernel + scale * jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)).astype(parts[0].dtype)
+
+    return jax.lax.map(layer, (kernel, a, b))

@@ -92,9 +92,7 @@ def position_embedding(place: jax.Array, width: int) -> jax.Array:
 
 
 def row_length(prompt: Prompt, num_target: jax.Array) -> jax.Array:
-    """int32 [B]: a row's own unpadded length, which by default picks its LongRoPE table (design decision
-    4).
-    """
+    """int32 [B]: a row's own unpadded length, which by default picks its LongRoPE table."""
     return prompt.token_ids.shape[1] - prompt.num_padding + 1 + num_target
 
 
@@ -209,9 +207,8 @@ class Transformer(nnx.Module):
         angles = Rope(*map(_join, rope(self.cfg, prompt.positions, rope_length), angles))
         visible_until = _join(prompt.visible_until, suffix_visible)
         mask = attention_mask(visible_until, prompt.num_padding, tokens.shape[1])
-        y, _ = run_blocks(
-            self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, unroll=True
-        )
+        layout = {"split": prompt.token_ids.shape[1], "unroll": True}
+        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, **layout)
         return self.read_out(y[:, -x.values.shape[1] :], t)
 
     def embed_condition(self, prompt: Prompt, sources: Patches) -> jax.Array:

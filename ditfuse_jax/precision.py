@@ -7,6 +7,20 @@ import jax
 import jax.numpy as jnp
 
 
+def exact_products(function):
+    """`function` with real float32 products on accelerators, which by default take TF32 or bf16 for them.
+
+    To be traced, not called: on CPU float32 products are exact as they are.
+    """
+
+    @functools.wraps(function)  # jit finds static arguments by the wrapped signature
+    def exact(*args, **kwargs):
+        with jax.default_matmul_precision(None if jax.default_backend() == "cpu" else "highest"):
+            return function(*args, **kwargs)
+
+    return exact
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def product(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
     """`einsum(spec, a, b)` multiplied in `dtype`, accumulated and returned in float32.

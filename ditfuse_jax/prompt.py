@@ -77,7 +77,10 @@ def load_tokenizer(folder):
         raise ValueError(
             f"{file} is missing; copy tokenizer.json and tokenizer_config.json of the checkpoint there"
         )
-    return PreTrainedTokenizerFast.from_pretrained(str(folder))
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(str(folder))
+    except Exception as error:  # the tokenizers library raises plain Exception for a damaged file
+        raise ValueError(f"{file} cannot be read ({error}); copy the tokenizer's files again") from error
 
 
 def render(instruction: str, *, task: str | None = None, subtask: str | None = None) -> str:

@@ -58,7 +58,9 @@ def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
         raise ValueError(f"no data folder {root}; name it with --data or $DITFUSE_DATA")
     samples.check_prompts(config.mixture, Tokenizer(tokenizer))
     held_out = mixture.resolve(config.mixture.validation(), root) if config.validate_every else None
-    return Data(mixture.resolve(config.mixture, root), held_out, tokenizer)
+    stream = mixture.resolve(config.mixture, root)
+    samples.check_given(stream, Tokenizer(tokenizer))
+    return Data(stream, held_out, tokenizer)
 
 
 def data_root(named: Path | None, project: Path) -> Path:

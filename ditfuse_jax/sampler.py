@@ -18,6 +18,7 @@ from flax import nnx
 from ditfuse_jax import flow
 from ditfuse_jax.config import PATCH
 from ditfuse_jax.model import Patches, centred_places, cut, row_length, unpatchify
+from ditfuse_jax.precision import exact_products
 from ditfuse_jax.prompt import IMAGE_ONLY_PROMPT, NEGATIVE_PROMPT, Prompt, collate, encode
 from ditfuse_jax.transformer import KV
 
@@ -121,28 +122,15 @@ def programs(backend: str) -> Programs:
     """The three compiled programs; pure functions, the network split outside and merged inside."""
     options = {"compiler_options": CPU_OPTIONS} if backend == "cpu" else {}
     return Programs(
-        jax.jit(full_precision(_prefix, backend), static_argnames="graph", **options),
+        jax.jit(exact_products(_prefix), static_argnames="graph", **options),
         jax.jit(
-            full_precision(_step, backend),
+            exact_products(_step),
             static_argnames=("graph", "guidance"),
             donate_argnames="x",
             **options,
         ),
         jax.jit(_replace_rows, donate_argnames="cache"),
     )
-
-
-def full_precision(function: Callable, backend: str) -> Callable:
-    """`function` with real float32 products on accelerators, which by default take TF32 or bf16 for them."""
-    if backend == "cpu":
-        return function
-
-    @functools.wraps(function)  # jit finds static arguments by the wrapped signature
-    def precise(*args, **kwargs):
-        with jax.default_matmul_precision("highest"):
-            return function(*args, **kwargs)
-
-    return precise
 
 
 def _prefix(graph, params, prompt, sources, rope_length) -> KV:

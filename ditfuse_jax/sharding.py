@@ -5,6 +5,7 @@ import math
 import re
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,10 +47,12 @@ def make_mesh(sizes: dict[str, int]) -> Mesh:
             f"a mesh of {needed} devices does not fit the {len(present)} {present[0].platform} devices here; "
             "choose --mesh to match"
         )
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(
-        tuple(sizes[axis] for axis in AXES), AXES, axis_types=types, devices=present[:needed]
-    )
+    types, shape = (jax.sharding.AxisType.Auto,) * len(AXES), tuple(sizes[axis] for axis in AXES)
+    if jax.process_count() == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=present[:needed])
+    # In the order of processes, so that each one makes one run of rows; make_mesh may mix them.
+    ordered = sorted(present, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(ordered).reshape(shape), AXES, axis_types=types)
 
 
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:

@@ -100,6 +100,10 @@ def _check(task: str | None, segment: tuple[str, ...], thing: str | None, instru
         raise ValueError(f"--segment goes with task seg, not {task}; leave one of the two away")
     if task == "seg" and not segment and instruction is None:
         raise ValueError("task seg needs to know what to mark; add --segment car,building or a prompt")
+    if segment and instruction is not None:
+        raise ValueError(
+            "--segment is for the ready-made wording; name what to mark in the prompt, with --task seg"
+        )
     if thing is None:
         return
     if instruction is not None or segment:

@@ -6,6 +6,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import jax
 import numpy as np
@@ -73,7 +74,12 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
     # --- state: new, or the last complete checkpoint ---
     checkpoints = Checkpoints(workdir, keep=config.keep)
     frozen_sizes = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
-    state, start = resumed(checkpoints, new_state(params, config, mesh), frozen_sizes, config, mesh)
+    vocabulary = crc32(data.tokenizer.backend_tokenizer.to_str().encode())
+    state, start = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
+    if start:
+        saved = checkpoints.notes(start)
+        check_frozen(saved.get("frozen", {}), frozen_sizes, config)
+        check_vocabulary(saved.get("tokenizer", vocabulary), vocabulary, config)
     del params
     log, clock, stop = Log(workdir, last_step=start), Clock(), Stop()
     log.say(f"starts at step {start} of {config.steps}" if start else f"starts anew, {config.steps} steps")
@@ -85,17 +91,17 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
         """Reads the metrics of a step, logs them; true when some process was asked to stop."""
         metrics = jax.device_get(pending.metrics)
         check_finite(pending, metrics)
-        clock.add(config.batch_size)
+        clock.add(config.batch_size, config.batch_size * pending.row_flops)
         if pending.step % config.log_every == 0 or pending.step == config.steps:
-            speed = clock.read()
-            values = record(pending.step, metrics, rows_per_second=speed, flops=speed * pending.row_flops)
+            speed, work = clock.read()
+            values = record(pending.step, metrics, rows_per_second=speed, flops=work)
             log.write(values)
             log.say(progress(values, steps=config.steps, batch_size=config.batch_size, peak=peak))
         return bool(metrics.stop)
 
     # --- the loop: metrics of a step are read after the next one was dispatched ---
     def save(step: int, loss: float | None) -> None:
-        measured = {"frozen": frozen_sizes} | code_notes(state, batch, config)
+        measured = {"frozen": frozen_sizes, "tokenizer": vocabulary} | code_notes(state, batch, config)
         checkpoints.save(state, config, step=step, loss=loss, notes=measured)
 
     pending, stopping, step, saved = None, False, start, start if start else None
@@ -142,13 +148,12 @@ def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh
 
 
 def resumed(
-    checkpoints: Checkpoints, state: TrainState, frozen_sizes: dict, config: TrainConfig, mesh: Mesh
+    checkpoints: Checkpoints, state: TrainState, config: TrainConfig, mesh: Mesh
 ) -> tuple[TrainState, int]:
     """The last complete checkpoint, or `state` where there is none, and the steps done."""
     step = checkpoints.latest()
     if step is None:
         return state, 0
-    check_frozen(checkpoints.notes(step).get("frozen", {}), frozen_sizes, config)
     shapes = jax.eval_shape(lambda: state)
     jax.tree.map(lambda x: x.delete(), state)  # only its shapes are needed; room for the restored one
     return checkpoints.restore(step, shapes, config, mesh), step
@@ -162,6 +167,15 @@ def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:
             f"the frozen weights of init {config.init or '(none)'}, init_vae {config.init_vae or '(none)'} "
             f"are not those that this run began with: {other[0]} and {len(other) - 1} more differ; name the "
             "folders it began with, or choose another --workdir"
+        )
+
+
+def check_vocabulary(saved: int, found: int, config: TrainConfig) -> None:
+    """ValueError when the tokenizer is not the one that the run began with."""
+    if saved != found:
+        raise ValueError(
+            f"the tokenizer {config.tokenizer or '(of init, or the demo)'} is not the one that this run "
+            "began with; name that one, or choose another --workdir"
         )
 
 
@@ -179,7 +193,7 @@ def check_finite(pending: Pending, metrics: Metrics) -> None:
     raise Diverged(
         f"step {pending.step}: loss {metrics.loss}, gradient norm {metrics.grad_norm}. Its samples have the "
         f"indices {', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; "
-        "look at the samples, or continue with a lower optim.learning_rate"
+        "look at the samples, or start another --workdir with a lower optim.learning_rate"
     )
 
 

@@ -17,6 +17,7 @@ from ditfuse_jax.lora import LoRAParam
 from ditfuse_jax.model import Patches, Transformer, patchify
 from ditfuse_jax.model import row_length as own_length
 from ditfuse_jax.optimizer import learning_rate, optimizer
+from ditfuse_jax.precision import exact_products
 from ditfuse_jax.sharding import replicated, shardings
 from ditfuse_jax.train_config import TrainConfig
 from ditfuse_jax.vae import VAE
@@ -184,7 +185,7 @@ class Draw(NamedTuple):
 
 
 def draw(key: jax.Array, batch, config: TrainConfig, *, several: tuple[int, ...] = ()) -> Draw:
-    """t = sigmoid(N(0, 1)) and x_0 = N(0, 1) for all rows (reference.md quirk 18); several: () or (K,)."""
+    """t = sigmoid(N(0, 1)) and x_0 = N(0, 1) for all rows (official train.py); several: () or (K,)."""
     rows, height, width, _ = batch.target.shape
     shape = (height // config.vae.factor, width // config.vae.factor, config.vae.latent_channels)
     key_t, key_noise = jax.random.split(key)
@@ -290,6 +291,7 @@ def cropped(key: jax.Array, batch, side: int):
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+@exact_products
 def train_step(
     state: TrainState, frozen: Frozen, batch, stop, *, config: TrainConfig
 ) -> tuple[TrainState, Metrics]:
@@ -354,6 +356,7 @@ def per_task(losses: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnames="config")
+@exact_products
 def held_out_losses(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """Loss of each row [B] with the given noise and times."""
     return LOSSES[config.stage](params, frozen, batch, drawn, config)

@@ -247,10 +247,17 @@ class Attention(nnx.Module):
         return q, KV(k, v)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int = MAX_SCORES
+        self,
+        x: jax.Array,
+        rope: Rope,
+        mask: jax.Array,
+        prefix: KV | None,
+        *,
+        max_scores: int = MAX_SCORES,
+        split: int = 0,
     ) -> tuple[jax.Array, KV]:
-        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]. Returns [B, T, D] and the
-        new KV.
+        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split: as in `run_blocks`.
+        Returns [B, T, D] and the new KV.
         """
         q, new = self.project(x, rope)
         k, v = (
@@ -258,7 +265,10 @@ class Attention(nnx.Module):
             if prefix is None
             else (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
         )
-        y = attention(q, k, v, mask, max_scores=max_scores)
+        y = attention(q[:, split:], k, v, mask[:, split:], max_scores=max_scores)
+        if split:
+            early = (part[:, :split] for part in (q, k, v, mask[:, :, :split]))
+            y = jnp.concatenate([attention(*early, max_scores=max_scores), y], axis=1)
         return self.out(y.reshape(x.shape)), new
 
 
@@ -292,9 +302,10 @@ class Block(nnx.Module):
         self.mlp = MLP(cfg, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, max_scores: int = MAX_SCORES
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, **options
     ) -> tuple[jax.Array, KV]:
-        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, max_scores=max_scores)
+        """`options` are those of `Attention`."""
+        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, **options)
         x = x + y
         return x + self.mlp(self.mlp_norm(x)), new
 
@@ -324,6 +335,7 @@ def run_blocks(
     *,
     prefix: KV | None,
     keep_kv: bool,
+    split: int = 0,
     unroll: bool = False,
 ) -> tuple[jax.Array, KV | None]:
     """Scans x float32 [B, T, D] through all layers.
@@ -331,6 +343,7 @@ def run_blocks(
     Args:
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
+      split: the first `split` tokens see none of those behind them, so their scores are not computed.
       unroll: on one CPU write out the layers of a shallow stack, which training gains from.
     """
     graph, params = nnx.split(blocks)
@@ -340,7 +353,7 @@ def run_blocks(
 
     def layer(x, inputs):
         params, prefix = inputs
-        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, max_scores=max_scores)
+        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, max_scores=max_scores, split=split)
         return x, new if keep_kv else None
 
     unroll = one_cpu and unroll and cfg.num_layers <= MAX_UNROLLED_CPU

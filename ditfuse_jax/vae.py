@@ -206,7 +206,7 @@ class VAE(nnx.Module):
         return Moments(mean, jnp.clip(logvar, *LOGVAR_RANGE))
 
     def encode(self, pixels: jax.Array) -> jax.Array:
-        """Latents [B, h, w, C] of pixels [B, H, W, 3]: the posterior's mode, scaled (design decision 7)."""
+        """Latents [B, h, w, C] of pixels [B, H, W, 3]: the posterior's mode, scaled."""
         return self.scaled(self.moments(pixels).mean)
 
     def decode(self, latents: jax.Array) -> jax.Array:

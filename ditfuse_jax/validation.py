@@ -15,6 +15,7 @@ from PIL import Image
 from ditfuse_jax import flow
 from ditfuse_jax.data.mixture import TASKS
 from ditfuse_jax.model import patchify, row_length, unpatchify
+from ditfuse_jax.precision import exact_products
 from ditfuse_jax.train_config import TrainConfig
 from ditfuse_jax.training import (
     Draw,
@@ -85,6 +86,7 @@ def pictures(params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig
 
 
 @functools.partial(jax.jit, static_argnames="config")
+@exact_products
 def fused(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """The conditional branch alone, config.picture_steps Euler steps from drawn.noise; uint8 [B, H, W, 3]."""
     model = fill(transformer(config), params | frozen.model)
@@ -104,6 +106,7 @@ def fused(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainCo
 
 
 @functools.partial(jax.jit, static_argnames="config")
+@exact_products
 def reconstructed(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """The target through the autoencoder, uint8 [B, H, W, 3]."""
     autoencoder = fill(vae(config), params)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint folder: read, verify, shard, write (design decision 10).
+"""A checkpoint folder: read, verify, shard, write.
 
     config.json            {"format", "version", "model", "vae", "sampling", "provenance"}
     tokenizer.json ...     the tokenizer's files as they came
@@ -246,13 +246,21 @@ def _write_config(folder: Path, values: Mapping) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copies the tokenizer's files; raises ValueError if `source` has no tokenizer.json."""
-    if not (source / "tokenizer.json").is_file():
+def check_tokenizer(folder: Path) -> None:
+    """ValueError unless `folder` has a tokenizer.json and all of its tokenizer's JSON files are whole."""
+    if not (folder / "tokenizer.json").is_file():
         raise ValueError(
-            f"{source} has no tokenizer.json; download tokenizer.json, tokenizer_config.json and "
+            f"{folder} has no tokenizer.json; download tokenizer.json, tokenizer_config.json and "
             f"special_tokens_map.json of the checkpoint into it"
         )
+    for name in TOKENIZER_FILES:
+        if name.endswith(".json") and (folder / name).is_file():
+            read_json(folder / name)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the tokenizer's files; raises ValueError as `check_tokenizer` does."""
+    check_tokenizer(source)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -339,7 +339,8 @@ def test_the_original_file_converts_like_diffusers(converted, tmp_path, prefix):
     tensors = original_names(load_file(golden("ckpt_tiny") / VAE_FILE), prefix)
     if prefix:  # a whole Stable Diffusion XL checkpoint
         tensors["model.diffusion_model.out.2.weight"] = np.zeros((4, 4), np.float32)
-        tensors["conditioner.embedders.0.logit_scale"] = np.zeros((), np.float32)
+        tensors["conditioner.embedders.0.position_ids"] = np.zeros((1, 77), np.int64)
+        tensors["denoiser.sigmas"] = np.zeros(1000, np.float32)
     save_file(tensors, tmp_path / "sdxl_vae.safetensors")
     assert run("vae", tmp_path / "sdxl_vae.safetensors", tmp_path / "single") == 0
     assert run("vae", golden("ckpt_tiny") / "vae", tmp_path / "folder") == 0
@@ -368,7 +369,7 @@ def hollow(shape) -> np.ndarray:
 
 
 def official_shapes(cfg: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """OmniGen-v1's tensors, from reference.md."""
+    """OmniGen-v1's tensors."""
     d, f = cfg.width, cfg.mlp_width
     shapes = {
         "llm.embed_tokens.weight": (cfg.vocab_size, d),
@@ -532,6 +533,16 @@ ERRORS = {
     "integers": (
         lambda f: rewrite(f, lambda t: t | {"llm.norm.weight": np.zeros(64, np.int8)}),
         ["llm.norm.weight (int8)", "unquantised"],
+    ),
+    "types differ": (
+        lambda f: rewrite(
+            f, lambda t: t | {"llm.layers.1.mlp.down_proj.weight": np.zeros((64, 128), np.float16)}
+        ),
+        ["layers of layers.mlp.down.kernel differ in type; choose one with --dtype"],
+    ),
+    "two things": (
+        lambda f: [drop_tensors("llm.norm.weight")(f), cut(f, "tokenizer.json"), drop(f, "vae/config.json")],
+        ["norm.scale: missing", "tokenizer.json is not valid JSON", "vae/config.json"],
     ),
     "quantised": (
         lambda f: edit(f / "config.json", quantization_config={"bits": 4}),

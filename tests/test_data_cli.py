@@ -57,6 +57,20 @@ def test_show_writes_a_sheet_of_every_source(run, tmp_path):
     assert not list(tmp_path.glob(".sheet*"))
 
 
+def test_show_leaves_out_sources_of_weight_zero_and_names_a_missing_folder(run, tmp_path):
+    (tmp_path / "zero.py").write_text(
+        CONFIG + "first, *rest = config.sources\n"
+        "rest = [dataclasses.replace(source, weight=0.0) for source in rest]\n"
+        "config = dataclasses.replace(config, sources=(first, *rest))\n"
+    )
+    config = {"config": str(tmp_path / "zero.py")}
+    assert run("show", "--out", str(tmp_path / "sheet.png"), "--rows", "1", "--side", "48", **config) == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height == 48 + 6
+    with pytest.raises(FileNotFoundError):
+        run("show", "--out", str(tmp_path / "nowhere" / "sheet.png"), "--rows", "1", **config)
+
+
 def test_bench_prints_stages_and_rate(run, capsys):
     assert run("bench", "--source", "m3", "--samples", "8", "--tokenizer", str(golden("ckpt_tiny"))) == 0
     out = capsys.readouterr().out

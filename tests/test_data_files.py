@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import golden
 from ditfuse_jax.data import pixels, registry, samples, sources
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.prompt import load_tokenizer
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
@@ -15,6 +18,25 @@ def test_jsonl_errors_name_the_line(root):
     row = {"instruction": "x", "input_images": ["a"] * 3, "output_image": "b"}
     with pytest.raises(ValueError, match=r"train.jsonl:1: 3 input images"):
         resolve(MixtureConfig(sources=(jsonl(root, [row]),)), root)
+
+
+def test_jsonl_paths_may_start_in_a_folder_of_their_own(root):
+    row = {"instruction": "x", "input_images": ["p00.jpg"], "output_image": "p01.jpg"}
+    source = dataclasses.replace(jsonl(root, [row]), images="photos")
+    (item,) = resolve(MixtureConfig(sources=(source,)), root).listings[0].items
+    assert (item.images, item.target) == ((root / "photos/p00.jpg",), root / "photos/p01.jpg")
+    assert len(sources.load(item).images) == 1
+
+
+def test_a_long_jsonl_instruction_is_found_before_training(root):
+    rows = [
+        {"instruction": text, "input_images": ["photos/p00.jpg"], "output_image": "photos/p01.jpg"}
+        for text in ("short", "word " * 200)
+    ]
+    mixture = resolve(MixtureConfig(sources=(jsonl(root, rows),), max_text_tokens=100), root)
+    tokenizer = load_tokenizer(golden("ckpt_tiny"))
+    with pytest.raises(ValueError, match="word word.* text tokens, max_text_tokens is 100"):
+        samples.check_given(mixture, tokenizer)
 
 
 def test_data_that_contradicts_itself_is_named(root):

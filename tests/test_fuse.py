@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from conftest import golden
 from convert.__main__ import main as convert
@@ -262,6 +264,16 @@ def test_nan_weights_are_named(folder, part, path, file):
     variable.set_value(variable[...].at[0].set(np.nan))
     with pytest.raises(ValueError, match=rf"{file}: {'.'.join(path)} holds NaN.*convert or copy it again"):
         model.fuse(*pair(), PROMPT, **SHORT)
+
+
+def test_nan_in_an_adapter_is_named(tmp_path, folder):
+    broken = tmp_path / "adapter"
+    shutil.copytree(golden("dit_tiny/lora_all"), broken)
+    tensors = load_file(broken / "adapter_model.safetensors")
+    next(iter(tensors.values()))[0] = np.nan
+    save_file(tensors, broken / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"adapter .*adapter: layers\..* holds NaN or infinite values"):
+        DiTFuse.load(folder, lora=broken)
 
 
 def test_missing_checkpoints_and_adapters_are_named(tmp_path, folder):

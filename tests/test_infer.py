@@ -82,12 +82,17 @@ def test_a_folder_goes_on_past_bad_pairs_and_resumes(infer, folder, tmp_path, ca
     picture(pairs / "image1" / "lonely.png")
     (pairs / "image1" / "b.png").write_bytes(b"no image")
     picture(pairs / "image2" / "b.png")
+    (pairs / "image1" / "a.txt").write_text("a note beside its picture")
+    for suffix in ("png", "jpg"):
+        picture(pairs / "image1" / f"twice.{suffix}")
+    picture(pairs / "image2" / "twice.png")
     flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder)]
     assert infer.main(flags) == 1
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "d.png"]
     told = capsys.readouterr().err
-    assert "3 of 5 pairs failed" in told
-    for words in ("b.png: not an image", "different sizes", "lonely.png: no image of the same name"):
+    assert "4 of 6 pairs failed" in told
+    reasons = ("b.png: not an image", "different sizes", "lonely.png: no image of the same name")
+    for words in (*reasons, "twice.png and "):
         assert words in told
     (out / "d.png").unlink()
     before = (out / "a.png").stat().st_mtime_ns
@@ -98,7 +103,7 @@ def test_a_folder_goes_on_past_bad_pairs_and_resumes(infer, folder, tmp_path, ca
 
 
 def test_a_prompt_file_makes_a_picture_per_line(infer, folder, pair, tmp_path):
-    (tmp_path / "prompts.txt").write_text("# two\nfuse both\n\nmake it brighter\n")
+    (tmp_path / "prompts.txt").write_text("\ufeff# two\nfuse both\n\nmake it brighter\n")
     flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(tmp_path / "out")]
     assert infer.main([*flags, "--prompt-file", str(tmp_path / "prompts.txt")]) == 0
     texts = []
@@ -120,6 +125,8 @@ def test_a_prompt_file_makes_a_picture_per_line(infer, folder, pair, tmp_path):
         (["--prompt-file", "p.txt"], "p.txt: cannot be read"),
         (["--out", "x.exe"], "cannot write .exe"),
         (["--image1", "nowhere.png", "--image2", "b.png"], "nowhere.png: no such file"),
+        (["--segment", ","], "--segment ',' names nothing"),
+        (["--segment", "car", "--prompt", "fuse"], "name what to mark in the prompt"),
         (["--object", "cone"], "--object goes with a light or contrast task"),
         (["--checkpoint", "nowhere"], "no checkpoint folder nowhere"),
     ],

@@ -3,7 +3,6 @@
 
 import json
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -43,6 +42,10 @@ def losses(workdir: Path) -> list[dict]:
 def complete_steps(workdir: Path) -> list[int]:
     folder = workdir / "checkpoints"
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -100,25 +103,18 @@ def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_
 
 
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
-    workdir = tmp_path / "run"
+    flags = (*place["flags"], "--workdir", tmp_path, "--set", "keep=1")
+    process = runs.launch(*flags, "--set", "save_every=1000")
+    for line in process.stdout:
+        if line.startswith("step 3/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=120)
+    (step,) = complete_steps(tmp_path)
+    kept = files(tmp_path / "checkpoints" / str(step))
     limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
-    code, output = train(place, workdir, "--set", "steps=2")
-    assert code == 0, output
-    kept = {p: p.read_bytes() for p in (workdir / "checkpoints" / "2").rglob("*") if p.is_file()}
     process = runs.subprocess.run(
-        [
-            *limited,
-            *runs.command(*place["flags"], "--workdir", workdir, "--set", "steps=2", "--set", "name=other"),
-        ],
-        env=runs.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert process.returncode == 2  # another run: refused before anything is written
-    shutil.rmtree(tmp_path / "second", ignore_errors=True)
-    process = runs.subprocess.run(
-        [*limited, *runs.command(*place["flags"], "--workdir", tmp_path / "second")],
+        [*limited, *runs.command(*flags, "--set", "save_every=1")],
         env=runs.environment(),
         capture_output=True,
         text=True,
@@ -126,8 +122,11 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     )
     assert process.returncode == 1, process.stderr
     assert "a checkpoint could not be written" in process.stderr
-    assert complete_steps(tmp_path / "second") == []
-    assert kept == {p: p.read_bytes() for p in (workdir / "checkpoints" / "2").rglob("*") if p.is_file()}
+    assert f"step {step} is the last complete one" in process.stderr
+    assert complete_steps(tmp_path) == [step]
+    assert kept == {
+        p: p.read_bytes() for p in (tmp_path / "checkpoints" / str(step)).rglob("*") if p.is_file()
+    }
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(place, tmp_path):
@@ -146,6 +145,27 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path
     assert "Traceback" not in output
     for step in complete_steps(tmp_path):  # what was kept is finite
         assert all(line["loss"] < 1e30 for line in losses(tmp_path) if line["step"] <= step)
+
+
+def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
+    process = runs.subprocess.run(
+        runs.command("--mesh", "2", "--workdir", tmp_path, "--set", "steps=2", "--set", "log_every=1"),
+        env=runs.environment() | {"DITFUSE_DATA": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert process.returncode == 0, process.stderr
+    for words in ("2 virtual CPU devices", "running configs/smoke.py", "pictures of examples/", "step 2/2"):
+        assert words in process.stdout
+    assert complete_steps(tmp_path) == [2]
+
+
+def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(place, uninterrupted):
+    code, output = train(place, place["folder"] / "whole", "--set", "seed=1", "--set", "optim.beta2=0.9")
+    assert code == 2, output
+    assert "seed: 0 -> 1" in output
+    assert "optim.beta2: 0.999 -> 0.9" in output
 
 
 MISTAKES = (

@@ -90,12 +90,13 @@ def _longest_prompt(mixture: Mixture, tokenizer) -> str:
 
 def show(mixture: Mixture, out: Path, per_source: int, side: int) -> None:
     """Writes a contact sheet with `per_source` samples of each source, in the order of the stream."""
-    wanted = dict.fromkeys((source.name for source in mixture.config.sources), per_source)
+    drawn = zip(mixture.config.sources, mixture.shares, strict=True)
+    wanted = dict.fromkeys((source.name for source, share in drawn if share), per_source)
     rows: list[tuple[str, samples.Sample]] = []
     position = 0
     while any(wanted.values()):
         name = mixture.config.sources[mixture.draw(position).source].name
-        if wanted[name]:
+        if wanted.get(name):
             wanted[name] -= 1
             made = samples.make(mixture, position, mixture.bucket(0))
             samples.warn(made.warnings)
@@ -200,5 +201,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -176,7 +176,8 @@ def _parse_flags() -> None:
 
 def _start_worker(worker: int, num_workers: int) -> None:
     cv2.setNumThreads(0)  # one process, one core
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends us
+    for number in (signal.SIGINT, signal.SIGTERM):  # may reach the whole group; the main process ends us
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -32,6 +32,7 @@ class SourceConfig:
     path: str  # below the data root; `*` for several folders; NAME/SPLIT of a registered dataset
     format: str = "photos"  # see sources.FORMATS
     names: str | None = "train.txt"  # list of stems in each folder; None: every file
+    images: str = ""  # JSONL: where its relative paths start, below the data root; "": beside the file
     fuse: str = "m3"  # how two sources and their fusion come about; "given": as a JSONL file says
     edit: str = "none"  # what the instruction asks of the fusion
     weight: float = 1.0  # share of a weighted draw, before normalising
@@ -247,7 +248,8 @@ class Mixture:
             place = int(_permutation(self.config.seed, epoch, self.samples_per_epoch)[index])
             ends = np.cumsum(self.counts)
             source = int(np.searchsorted(ends, place, side="right"))
-            item = place - int(ends[source] - self.counts[source])
+            # Where there are more files than counted, each epoch goes on where the last one ended.
+            item = place - int(ends[source] - self.counts[source]) + epoch * int(self.counts[source])
         else:
             source = int(np.searchsorted(np.cumsum(self.shares), rng.random(), side="right"))
             source = min(source, len(self.listings) - 1)  # the shares may sum to a hair under 1
@@ -274,7 +276,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def resolve(config: MixtureConfig, root: Path) -> Mixture:
     """Finds the files of every source. Raises ValueError naming what is empty, missing or unfit."""
-    listings = tuple(sources.find(s.format, s.path, root, s.names) for s in config.sources)
+    listings = tuple(sources.find(s.format, s.path, root, s.names, images=s.images) for s in config.sources)
     for source, listing in zip(config.sources, listings, strict=True):
         _check_fit(source, listing)
     return Mixture(config, listings)

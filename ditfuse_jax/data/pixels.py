@@ -132,7 +132,7 @@ def _read_strict(data: bytes, path: Path) -> np.ndarray:
             if turned.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips instead of scaling
                 turned = Image.fromarray((np.asarray(turned, np.int64) >> 8).clip(0, 255).astype(np.uint8))
             return np.array(turned.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadFile(f"{path} cannot be decoded: {error}; repair or remove it") from error
 
 

@@ -22,6 +22,7 @@ FUSION_SUBTASKS = {
     "exposure": "multi-exposure",
 }
 COMPOUND_CONTROL_SHARE = 0.7  # compound samples that change brightness or contrast before they segment
+LONGEST = 64  # JSONL instructions, by letters, that are tokenised before a run
 MOST_CLASSES = 3  # that one segmentation instruction names
 
 
@@ -215,6 +216,15 @@ def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:
 def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
     """ValueError when the longest prompt that the library can give these sources has too many tokens."""
     _check_length(*longest_prompt(cfg, tokenizer), cfg)
+
+
+def check_given(mixture: Mixture, tokenizer) -> None:
+    """ValueError when one of the longest instructions of a JSONL file (by letters) has too many tokens."""
+    for listing in mixture.listings:
+        rows = [item for item in listing.items if item.instruction is not None]
+        for item in sorted(rows, key=lambda item: -len(item.instruction))[:LONGEST]:
+            row = prompt.encode(item.instruction, (1,) * len(item.images), tokenizer)
+            _check_length(item.instruction, _text_tokens(row), mixture.config)
 
 
 def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:

@@ -54,19 +54,20 @@ def data_root(folder: str | None = None) -> Path:
     return root
 
 
-def find(source_format: str, path: str, root: Path, names: str | None = None) -> Listing:
+def find(source_format: str, path: str, root: Path, names: str | None = None, *, images: str = "") -> Listing:
     """Lists one source.
 
     Args:
       source_format: one of FORMATS.
       path: below `root`; `*` stands for several folders. For "dataset" a name and split: "MSRS/train".
       names: a file in each folder that lists stems, one a line; None takes all.
+      images: of JSONL, the folder below `root` where its relative paths start; "": the one of the file.
 
     Raises ValueError naming the folder or file: nothing found, a side of a pair or a label missing.
     """
     one_of("source format", source_format, FORMATS)
     if source_format == "jsonl":
-        items = jsonl(root / path)
+        items = jsonl(root / path, root / images if images else None)
         classes: tuple[str, ...] = ()
     elif source_format == "dataset":
         items, classes = dataset(path, root)
@@ -117,15 +118,17 @@ def labelled(folder: Path, names: str | None) -> list[Item]:
 LISTERS = {"photos": photos, "pairs": pairs, "labelled": labelled}
 
 
-def jsonl(file: Path) -> list[Item]:
+def jsonl(file: Path, images: Path | None = None) -> list[Item]:
     """OmniGen's training format: per line `instruction`, `input_images` (up to two, or null), `output_image`.
 
-    Relative paths start at the folder of the file. Raises ValueError naming file and line.
+    Relative paths start at `images` (the official --image_path), by default at the folder of the file. Raises
+    ValueError naming file and line.
     """
     if not file.is_file():
         raise ValueError(f"{file} is missing; it should hold one JSON object per line")
     rows = enumerate(file.read_text("utf-8").splitlines(), start=1)
-    return [_jsonl_item(line, f"{file}:{number}", file.parent) for number, line in rows if line.strip()]
+    start = images or file.parent
+    return [_jsonl_item(line, f"{file}:{number}", start) for number, line in rows if line.strip()]
 
 
 def _jsonl_item(line: str, where: str, folder: Path) -> Item:
