@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small transformer of the demo checkpoint, on the frozen autoencoder of `--set init_vae=FOLDER`."""
+"""The small transformer of the demo checkpoint, on the frozen autoencoder of `--set init_vae=FOLDER`.
+
+The numbers are choices of ours; docs/demo_choices.md has the short runs behind them and what was not tried.
+"""
 
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
