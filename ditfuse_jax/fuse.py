@@ -374,8 +374,8 @@ def _programs(backend: str) -> _PixelPrograms:
         return padded_vae.decode(nnx.merge(graph, params), latents, size)
 
     return _PixelPrograms(
-        jax.jit(exact_products(encode), static_argnames="graph"),
-        jax.jit(exact_products(decode), static_argnames="graph"),
+        jax.jit(exact_products(encode, backend), static_argnames="graph"),
+        jax.jit(exact_products(decode, backend), static_argnames="graph"),
         jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1),
     )
 

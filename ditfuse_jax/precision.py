@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 
 
-def exact_products(function):
+def exact_products(function, backend: str | None = None):
     """`function` with real float32 products on accelerators, which by default take TF32 or bf16 for them.
 
-    To be traced, not called: on CPU float32 products are exact as they are.
+    To be traced. On CPU they are exact as they are. backend: None is the default one while tracing.
     """
 
     @functools.wraps(function)  # jit finds static arguments by the wrapped signature
     def exact(*args, **kwargs):
-        with jax.default_matmul_precision(None if jax.default_backend() == "cpu" else "highest"):
+        exact_already = (backend or jax.default_backend()) == "cpu"
+        with jax.default_matmul_precision(None if exact_already else "highest"):
             return function(*args, **kwargs)
 
     return exact

@@ -122,9 +122,9 @@ def programs(backend: str) -> Programs:
     """The three compiled programs; pure functions, the network split outside and merged inside."""
     options = {"compiler_options": CPU_OPTIONS} if backend == "cpu" else {}
     return Programs(
-        jax.jit(exact_products(_prefix), static_argnames="graph", **options),
+        jax.jit(exact_products(_prefix, backend), static_argnames="graph", **options),
         jax.jit(
-            exact_products(_step),
+            exact_products(_step, backend),
             static_argnames=("graph", "guidance"),
             donate_argnames="x",
             **options,
