@@ -124,9 +124,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     assert "a checkpoint could not be written" in process.stderr
     assert f"step {step} is the last complete one" in process.stderr
     assert complete_steps(tmp_path) == [step]
-    assert kept == {
-        p: p.read_bytes() for p in (tmp_path / "checkpoints" / str(step)).rglob("*") if p.is_file()
-    }
+    assert files(tmp_path / "checkpoints" / str(step)) == kept
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(place, tmp_path):
