@@ -11,20 +11,24 @@ from ditfuse_jax.data.mixture import Bucket
 from ditfuse_jax.train_config import load
 
 demo = load(Path(__file__).with_name("demo.py"))
-LARGE = (
-    Bucket(height=256, width=256, weight=2),
-    Bucket(height=192, width=256),
-    Bucket(height=256, width=192),
+SHAPES = (  # height, width, weight
+    (256, 256, 3),
+    (192, 256, 2),
+    (256, 192, 2),
+    (160, 256, 1),
+    (256, 160, 1),
+    (192, 192, 1),
 )
 
 config = dataclasses.replace(
     demo,
     name="demo_large",
-    mixture=dataclasses.replace(demo.mixture, buckets=LARGE, seed=1),
-    steps=240,
-    batch_size=4,  # as many tokens as a batch of configs/demo.py
-    optim=dataclasses.replace(demo.optim, learning_rate=1e-3, warmup_steps=10, ema_decay=0.98),
-    save_every=40,
-    validate_every=240,
-    validation_batches=8,
+    mixture=dataclasses.replace(
+        demo.mixture, buckets=tuple(Bucket(height=h, width=w, weight=share) for h, w, share in SHAPES), seed=3
+    ),
+    steps=720,
+    draws=2,  # the target is a larger part of the tokens than in configs/demo.py
+    optim=dataclasses.replace(demo.optim, schedule="cosine", warmup_steps=20, ema_decay=0.99),
+    save_every=60,
+    validate_every=360,
 )
