@@ -24,11 +24,11 @@ import optax
 from flax import nnx
 
 from ditfuse_jax import flow
+from ditfuse_jax.attention import attention
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.lora import matmul
 from ditfuse_jax.model import Patches, Transformer, patchify, row_length
 from ditfuse_jax.prompt import Prompt
-from ditfuse_jax.transformer import attention
 
 TEXT, SIDE, BRANCHES = 120, 32, 3  # text tokens; latent side of 256 px; guidance branches
 # On CPU, XLA hoists a float32 copy of all stacked bf16 weights out of the scan over layers unless told not

@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 
-from ditfuse_jax import flops, training  # noqa: E402
+from ditfuse_jax import flops, losses, parameters  # noqa: E402
 from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
 from ditfuse_jax.mask import attention_mask  # noqa: E402
 from ditfuse_jax.model import Patches, Transformer, patchify  # noqa: E402
@@ -75,7 +75,7 @@ class Here:
 
     def __init__(self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str):
         self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
-        own = training.flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
+        own = parameters.flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
         if cfg.lora:
             frozen_dtype = jnp.dtype(dtype)
             self.frozen = {name: jnp.asarray(x, frozen_dtype) for name, x in base.items()}
@@ -98,12 +98,12 @@ class Here:
 
 def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx):
     def objective(params):
-        model = training.fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
+        model = parameters.fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
         rows, count, *shape = inputs.sources.shape
         cut = patchify(inputs.sources.reshape(rows * count, *shape))
         sources = Patches(*(x.reshape(rows, -1, x.shape[-1]) for x in cut))
-        drawn = training.Draw(inputs.t, inputs.x_0)
-        return training.velocity_loss(model, inputs.prompt, sources, inputs.x_1, drawn).mean()
+        drawn = losses.Draw(inputs.t, inputs.x_0)
+        return losses.velocity_loss(model, inputs.prompt, sources, inputs.x_1, drawn).mean()
 
     loss, grads = jax.value_and_grad(objective)(params)
     updates, opt_state = tx.update(grads, opt_state, params)
@@ -254,7 +254,7 @@ def demo_step(kind: str, rounds: int) -> None:
         noise = rng.standard_normal((rows, draws, *shape[1:])).astype(np.float32)
         inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
-    base = {name: np.asarray(leaf[...]) for name, leaf in training.flatten(graph).items()}
+    base = {name: np.asarray(leaf[...]) for name, leaf in parameters.flatten(graph).items()}
     step = Here(config.model, base, inputs, config.model.dtype)
     times = []
     for _ in range(1 + rounds):

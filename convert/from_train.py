@@ -13,10 +13,10 @@ from ditfuse_jax.adapter import save_adapter
 from ditfuse_jax.checkpoint import Checkpoints
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, from_dict
 from ditfuse_jax.lora import merge
+from ditfuse_jax.parameters import Params, shapes
 from ditfuse_jax.sharding import make_mesh, parse_mesh
 from ditfuse_jax.tensorfile import save_tensors
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import Params, shapes
 
 
 def from_train(

@@ -11,8 +11,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ditfuse_jax.config import to_dict
+from ditfuse_jax.parameters import Params
 from ditfuse_jax.train_config import TrainConfig, differences
-from ditfuse_jax.training import Params, TrainState, state_shardings
+from ditfuse_jax.training import TrainState, state_shardings
 
 STATE, CONFIG, NOTES = "state", "config", "notes"  # items of a checkpoint
 

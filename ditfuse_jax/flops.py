@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.config import TransformerConfig
+from ditfuse_jax.losses import to_pixels
+from ditfuse_jax.parameters import fill, flatten, vae
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import fill, flatten, to_pixels, vae
 
 # Dense bf16 FLOP/s of one device, from the vendors' data sheets; jax.Device.device_kind -> peak.
 PEAKS = {

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import jax
 
+from ditfuse_jax.attention import MAX_SCORES
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.padded_vae import bucket
 from ditfuse_jax.sampler import Layout
-from ditfuse_jax.transformer import MAX_SCORES
 from ditfuse_jax.vae import QUERY_CHUNK
 
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}

@@ -17,11 +17,11 @@ from ditfuse_jax.data import mixture, samples
 from ditfuse_jax.data.loader import Tokenizer, make_loader
 from ditfuse_jax.linear_start import check_room, linear_start
 from ditfuse_jax.log import warn
+from ditfuse_jax.parameters import Frozen, Params, random_params
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.sharding import check_batch, make_mesh, parse_mesh, shardings
 from ditfuse_jax.train_config import TrainConfig
 from ditfuse_jax.trainer import Data, train
-from ditfuse_jax.training import Frozen, Params, random_params
 
 DEMO = Path(__file__).parent / "demo"
 

@@ -14,12 +14,13 @@ from jax.sharding import Mesh
 
 from ditfuse_jax import flops, validation
 from ditfuse_jax.checkpoint import Checkpoints
-from ditfuse_jax.data.loader import Loader, make_loader
+from ditfuse_jax.data.loader import Batch, Loader, make_loader
 from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.log import Clock, Log, progress, record
+from ditfuse_jax.parameters import Frozen
 from ditfuse_jax.sharding import local_rows, put_batch
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import Frozen, Metrics, TrainState, code_statistics, new_state, sizes, train_step
+from ditfuse_jax.training import Metrics, TrainState, code_statistics, new_state, sizes, train_step
 
 SAME = 1e-3  # relative; means of one array on two meshes differ in the order of their sums
 
@@ -65,86 +66,118 @@ class Data(NamedTuple):
         return make_loader(mixture, self.tokenizer, **settings, **hosts)
 
 
+class Fed(NamedTuple):
+    """A batch on the mesh."""
+
+    batch: Batch
+    stop: jax.Array  # bool, one flag per row: whether its process was asked to stop
+    index: np.ndarray  # of this process's rows
+    row_flops: float
+
+
+class Feed:
+    """The run's batches from number `start` on."""
+
+    def __init__(self, data: Data, config: TrainConfig, mesh: Mesh, start: int):
+        self.config, self.mesh, self.row_flops = config, mesh, {}
+        self.loader = data.loader(data.mixture, config, mesh, start, config.workers)
+
+    def next(self, asked: bool) -> Fed:
+        rows = next(self.loader)
+        shape = (rows.prompt.token_ids.shape[1], *rows.target.shape[1:3])
+        if shape not in self.row_flops:
+            self.row_flops[shape] = flops.row_flops(self.config, rows)
+        flags = np.full(rows.task.shape, asked)
+        batch, stop = (put_batch(part, self.config.batch_size, self.mesh) for part in (rows, flags))
+        return Fed(batch, stop, rows.index, self.row_flops[shape])
+
+
+class Report:
+    """Waits for dispatched steps, checks them and logs them."""
+
+    def __init__(self, config: TrainConfig, log: Log):
+        self.config, self.log, self.clock = config, log, Clock()
+        self.peak = flops.peak(config.model.dtype if config.stage == "model" else "float32")
+
+    def finish(self, pending: Pending | None) -> bool:
+        """True when some process was asked to stop. Raises Diverged."""
+        if pending is None:
+            return False
+        config, metrics = self.config, jax.device_get(pending.metrics)
+        check_finite(pending, metrics)
+        self.clock.add(config.batch_size, config.batch_size * pending.row_flops)
+        if pending.step % config.log_every == 0 or pending.step == config.steps:
+            speed, work = self.clock.read()
+            values = record(pending.step, metrics, rows_per_second=speed, flops=work)
+            self.log.write(values)
+            self.log.say(progress(values, steps=config.steps, batch_size=config.batch_size, peak=self.peak))
+        return bool(metrics.stop)
+
+
 def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh, workdir: Path) -> int:
     """Trains until config.steps, or until SIGTERM; returns the number of steps done.
 
     Args: params, frozen: starting weights; a checkpoint in the workdir replaces params.
     Raises Diverged, CheckpointError, or ValueError when the workdir holds another run.
     """
-    # --- state: new, or the last complete checkpoint ---
-    checkpoints = Checkpoints(workdir, keep=config.keep)
-    frozen_sizes = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
-    vocabulary = crc32(data.tokenizer.backend_tokenizer.to_str().encode())
-    state, start = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
-    if start:
-        saved = checkpoints.notes(start)
-        check_frozen(saved.get("frozen", {}), frozen_sizes, config)
-        check_vocabulary(saved.get("tokenizer", vocabulary), vocabulary, config)
+    checkpoints, origin = Checkpoints(workdir, keep=config.keep), origin_notes(frozen, data)
+    state, step = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
     del params
-    log, clock, stop = Log(workdir, last_step=start), Clock(), Stop()
-    log.say(f"starts at step {start} of {config.steps}" if start else f"starts anew, {config.steps} steps")
+    if step:
+        check_origin(checkpoints.notes(step), origin, config)
+    log, stop = Log(workdir, last_step=step), Stop()
+    log.say(f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps")
     fixed = fixed_batches(data, config, mesh) if config.validate_every else None
-    peak = flops.peak(config.model.dtype if config.stage == "model" else "float32")
-    row_flops = {}
+    feed, report = Feed(data, config, mesh, step), Report(config, log)
 
-    def finish(pending: Pending) -> bool:
-        """Reads the metrics of a step, logs them; true when some process was asked to stop."""
-        metrics = jax.device_get(pending.metrics)
-        check_finite(pending, metrics)
-        clock.add(config.batch_size, config.batch_size * pending.row_flops)
-        if pending.step % config.log_every == 0 or pending.step == config.steps:
-            speed, work = clock.read()
-            values = record(pending.step, metrics, rows_per_second=speed, flops=work)
-            log.write(values)
-            log.say(progress(values, steps=config.steps, batch_size=config.batch_size, peak=peak))
-        return bool(metrics.stop)
-
-    # --- the loop: metrics of a step are read after the next one was dispatched ---
-    def save(step: int, loss: float | None) -> None:
-        measured = {"frozen": frozen_sizes, "tokenizer": vocabulary} | code_notes(state, batch, config)
-        checkpoints.save(state, config, step=step, loss=loss, notes=measured)
-
-    pending, stopping, step, saved = None, False, start, start if start else None
-    loader = data.loader(data.mixture, config, mesh, start, config.workers)
+    pending, stopping = None, False
     while step < config.steps and not stopping:
-        rows = next(loader)
-        shape = (rows.prompt.token_ids.shape[1], *rows.target.shape[1:3])
-        if shape not in row_flops:
-            row_flops[shape] = flops.row_flops(config, rows)
-        batch = put_batch(rows, config.batch_size, mesh)
-        asked = put_batch(np.full(rows.task.shape, stop.asked), config.batch_size, mesh)
-        state, metrics = train_step(state, frozen, batch, asked, config=config)
+        fed = feed.next(stop.asked)
+        state, metrics = train_step(state, frozen, fed.batch, fed.stop, config=config)
         step += 1
-        if pending:
-            stopping = finish(pending)
-        pending = Pending(step, metrics, rows.index, row_flops[shape])
-        validates = bool(config.validate_every) and (
-            step % config.validate_every == 0 or step == config.steps
-        )
-        saves = step % config.save_every == 0 or step == config.steps or stopping
-        if validates or saves:
-            stopping |= finish(pending)  # nothing is kept of a step that is not known to be finite
-            pending = None
-            loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
-            if saves:
-                save(step, loss)
-                saved = step
-            clock.read()
-        else:
+        stopping = report.finish(pending)  # of the step before, while this one runs
+        pending = Pending(step, metrics, fed.index, fed.row_flops)
+        validates, saves = (due(step, every, config) for every in (config.validate_every, config.save_every))
+        if not (validates or saves or stopping):
             checkpoints.check()
+            continue
+        stopping |= report.finish(pending)  # nothing is kept of a step that is not known to be finite
+        pending = None
+        loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
+        if saves or stopping:
+            notes = origin | code_notes(state, fed.batch, config)
+            checkpoints.save(state, config, step=step, loss=loss, notes=notes)
+        report.clock.read()
 
-    # --- the end ---
-    loader.close()
-    if pending:
-        finish(pending)
-    if saved != step:
-        save(step, None)
+    feed.loader.close()
     checkpoints.wait()
     checkpoints.close()
     log.close()
     if step < config.steps:
         log.say(f"asked to stop: step {step} is saved; the same command continues")
     return step
+
+
+def due(step: int, every: int, config: TrainConfig) -> bool:
+    """Every so many steps (0: never), and at the last one."""
+    return bool(every) and (step % every == 0 or step == config.steps)
+
+
+def origin_notes(frozen: Frozen, data: Data) -> dict:
+    """By what frozen weights and tokenizer are known again."""
+    vocabulary = crc32(data.tokenizer.backend_tokenizer.to_str().encode())
+    found = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
+    return {"frozen": found, "tokenizer": vocabulary}
+
+
+def check_origin(saved: dict, found: dict, config: TrainConfig) -> None:
+    """ValueError when frozen weights or tokenizer are not those that the run began with."""
+    check_frozen(saved.get("frozen", {}), found["frozen"], config)
+    if saved.get("tokenizer", found["tokenizer"]) != found["tokenizer"]:
+        raise ValueError(
+            f"the tokenizer {config.tokenizer or '(of init, or the demo)'} is not the one that this run "
+            "began with; name that one, or choose another --workdir"
+        )
 
 
 def resumed(
@@ -167,15 +200,6 @@ def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:
             f"the frozen weights of init {config.init or '(none)'}, init_vae {config.init_vae or '(none)'} "
             f"are not those that this run began with: {other[0]} and {len(other) - 1} more differ; name the "
             "folders it began with, or choose another --workdir"
-        )
-
-
-def check_vocabulary(saved: int, found: int, config: TrainConfig) -> None:
-    """ValueError when the tokenizer is not the one that the run began with."""
-    if saved != found:
-        raise ValueError(
-            f"the tokenizer {config.tokenizer or '(of init, or the demo)'} is not the one that this run "
-            "began with; name that one, or choose another --workdir"
         )
 
 

@@ -14,20 +14,12 @@ from PIL import Image
 
 from ditfuse_jax import flow
 from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.losses import Draw, condition, draw
 from ditfuse_jax.model import patchify, row_length, unpatchify
+from ditfuse_jax.parameters import Frozen, Params, fill, transformer, vae
 from ditfuse_jax.precision import exact_products
 from ditfuse_jax.train_config import TrainConfig
-from ditfuse_jax.training import (
-    Draw,
-    Frozen,
-    Params,
-    condition,
-    draw,
-    fill,
-    held_out_losses,
-    transformer,
-    vae,
-)
+from ditfuse_jax.training import held_out_losses
 
 VALIDATION_KEY = 2**31  # folded into the run's key; training folds steps, which are smaller
 GAP = 4  # pixels between pictures

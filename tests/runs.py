@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from conftest import PROGRAMS
-from ditfuse_jax import training
+from ditfuse_jax import parameters
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
@@ -68,11 +68,11 @@ def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
     )
 
 
-def weights(config: TrainConfig, mesh=None) -> tuple[dict, training.Frozen]:
+def weights(config: TrainConfig, mesh=None) -> tuple[dict, parameters.Frozen]:
     """Random parameters as after some training, so that no layer or adapter is zero and blocks gradients."""
     mesh = mesh or make_mesh(parse_mesh(""))
-    trained, frozen = training.shapes(config)
-    return put(trained, mesh), training.Frozen(put(frozen.model, mesh), put(frozen.vae, mesh))
+    trained, frozen = parameters.shapes(config)
+    return put(trained, mesh), parameters.Frozen(put(frozen.model, mesh), put(frozen.vae, mesh))
 
 
 def put(shapes: dict, mesh) -> dict:

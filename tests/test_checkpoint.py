@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import runs
-from ditfuse_jax import train_config, trainer, training
+from ditfuse_jax import parameters, train_config, trainer, training
 from ditfuse_jax.checkpoint import CheckpointError, Checkpoints, check_writable
 from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 
@@ -112,7 +112,7 @@ def test_only_the_parameters_can_be_read(tmp_path):
     checkpoints.save(state, config, step=2, loss=None, notes={})
     checkpoints.wait()
     for average, wanted in ((False, state.params), (True, state.ema)):
-        found = checkpoints.params(2, training.shapes(config)[0], average=average)
+        found = checkpoints.params(2, parameters.shapes(config)[0], average=average)
         assert found.keys() == wanted.keys()
         jax.tree.map(np.testing.assert_array_equal, dict(found), jax.device_get(wanted))
 

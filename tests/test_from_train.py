@@ -13,7 +13,7 @@ import runs
 from cases import config_of
 from conftest import golden
 from convert.__main__ import main as convert
-from ditfuse_jax import training, weights
+from ditfuse_jax import parameters, training, weights
 from ditfuse_jax.adapter import HARMLESS, read_adapter
 from ditfuse_jax.checkpoint import Checkpoints
 from ditfuse_jax.config import LINEARS, LoraConfig
@@ -24,7 +24,7 @@ from ditfuse_jax.tensorfile import open_tensors
 
 def saved(config, workdir, notes=None):
     """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
-    params, frozen = training.random_params(config, make_mesh(parse_mesh("")))
+    params, frozen = parameters.random_params(config, make_mesh(parse_mesh("")))
     params = {name: x + 0.1 for name, x in params.items()}
     state = training.new_state(params, config, make_mesh(parse_mesh("")))
     state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})

@@ -11,7 +11,7 @@ from PIL import Image
 
 import runs
 from conftest import golden
-from ditfuse_jax import run, training
+from ditfuse_jax import losses, parameters, run, training
 from ditfuse_jax.config import VAEConfig
 from ditfuse_jax.linear_start import check_room, embed, linear_start, round_trip, skeleton
 from ditfuse_jax.sharding import make_mesh, parse_mesh
@@ -29,12 +29,12 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def fresh():
-    params, _ = training.random_params(config(), make_mesh(parse_mesh("")))
+    params, _ = parameters.random_params(config(), make_mesh(parse_mesh("")))
     return params
 
 
 def reconstruct(params, pixels):
-    network = training.fill(training.vae(config()), params)
+    network = parameters.fill(parameters.vae(config()), params)
     return jax.jit(lambda x: network.decode(network.encode(x)))(pixels)
 
 
@@ -47,7 +47,7 @@ def smooth(rows: int = 4, side: int = 16) -> np.ndarray:
 
 def test_the_network_computes_what_its_skeleton_computes(fresh):
     kernels = skeleton(CFG, jax.random.key(0))
-    pixels = 0.1 * training.to_pixels(smooth())
+    pixels = 0.1 * losses.to_pixels(smooth())
     expected = round_trip(kernels, pixels)
     found = reconstruct(embed(fresh, kernels, CFG), pixels)
     # Each of the two norms divides by sqrt(M^2 + x^2) instead of M, with x under 0.8 here: 0.5 %.
@@ -57,7 +57,7 @@ def test_the_network_computes_what_its_skeleton_computes(fresh):
 
 def test_the_skeleton_learns_to_reconstruct(fresh):
     images = smooth()
-    pixels = training.to_pixels(images)
+    pixels = losses.to_pixels(images)
     started = linear_start(fresh, CFG, itertools.repeat(images), steps=200)
     before = round_trip(skeleton(CFG, jax.random.key(0)), pixels)
     after = reconstruct(started, pixels)
@@ -123,7 +123,7 @@ def test_only_the_autoencoder_is_trained_on_crops():
 )
 def test_a_fresh_run_starts_linear_and_a_resumed_one_does_not(tmp_path, monkeypatch, fresh, found, used):
     calls = []
-    monkeypatch.setattr(run, "random_params", lambda config, mesh: (fresh, training.Frozen({}, {})))
+    monkeypatch.setattr(run, "random_params", lambda config, mesh: (fresh, parameters.Frozen({}, {})))
     monkeypatch.setattr(run, "linear_start", lambda params, cfg, images, steps: calls.append(steps) or params)
     monkeypatch.setattr(run, "train", lambda *_, **__: 0)
     for name in found:  # a save that was killed leaves a folder with a longer name

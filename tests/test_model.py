@@ -26,12 +26,13 @@ from cases import (
 )
 from conftest import golden
 from convert.omnigen import RULES
+from ditfuse_jax.attention import attention
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.flow import Guidance, branches, guide, sample, times
 from ditfuse_jax.mask import attention_mask, suffix_visible_until
 from ditfuse_jax.model import Patches, Transformer, patchify, row_length, source_index, unpatchify
 from ditfuse_jax.prompt import Prompt, collate
-from ditfuse_jax.transformer import attention, rope, run_blocks
+from ditfuse_jax.transformer import rope, run_blocks
 
 MODELS = [("ckpt_tiny", "dit_tiny"), ("ckpt_long", "dit_long")]
 FORWARD, HIDDEN, ROPE = 2e-5, 5e-5, 1e-5

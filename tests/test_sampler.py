@@ -7,11 +7,11 @@ from flax import nnx
 
 from conftest import golden
 from ditfuse_jax import sampler
+from ditfuse_jax.attention import attention
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.flow import Guidance, branches
 from ditfuse_jax.model import Transformer
 from ditfuse_jax.prompt import encode, load_tokenizer, render
-from ditfuse_jax.transformer import attention
 
 GUIDANCE = Guidance(2.0, 1.6)
 

@@ -9,11 +9,11 @@ import pytest
 import runs
 from cases import model_of, nhwc, prompt_of, sources_of
 from conftest import golden
-from ditfuse_jax import training
+from ditfuse_jax import parameters, training
+from ditfuse_jax.losses import Draw, draw, velocity_loss
 from ditfuse_jax.optimizer import learning_rate
 from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
 from ditfuse_jax.train_config import OptimConfig
-from ditfuse_jax.training import Draw
 
 FLOAT_RTOL = 2e-5  # the same sums in another order, through a whole backward pass
 
@@ -39,7 +39,7 @@ def steps(config, count=3, **settings):
 def test_loss_of_the_official_code():
     z = np.load(golden("dit_tiny") / "case_train.npz")
     drawn = Draw(jnp.asarray(z["t"]), jnp.asarray(nhwc(z["x0"])))
-    losses = training.velocity_loss(
+    losses = velocity_loss(
         model_of("ckpt_tiny"), prompt_of(z), sources_of(z), jnp.asarray(nhwc(z["x1"])), drawn
     )
     np.testing.assert_allclose(losses, z["tensor_loss_per_sample"], rtol=1e-5)
@@ -130,7 +130,7 @@ def test_training_lowers_the_loss_of_each_stage():
     for stage in ("model", "vae"):
         config = runs.config(stage=stage)
         mesh = make_mesh(parse_mesh(""))
-        params, frozen = training.random_params(config, mesh)  # as a run starts
+        params, frozen = parameters.random_params(config, mesh)  # as a run starts
         state = training.new_state(params, config, mesh)
         rows = put_batch(runs.batch(), runs.ROWS, mesh)
         stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
@@ -166,7 +166,7 @@ def test_schedules():
 def test_times_are_logistic_normal():
     config = runs.config()
     keys = jax.random.split(jax.random.key(0), 200)
-    t = np.concatenate([training.draw(key, runs.batch(), config).t for key in keys])
+    t = np.concatenate([draw(key, runs.batch(), config).t for key in keys])
     normal = np.log(t / (1 - t))
     assert abs(normal.mean()) < 0.1  # 1600 draws: 4 standard errors
     assert abs(normal.std() - 1) < 0.1
