@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pairs of examples/ and what `python infer.py --task TASK` makes of them, on one picture; needs no data.
 
-python benchmarks/demo_examples.py FILE [--checkpoint DIR] [--only ivif]
+python benchmarks/demo_examples.py FILE [--checkpoint DIR]
 """
 
 import argparse
@@ -32,11 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("file", type=Path, help="picture to write")
     parser.add_argument("--checkpoint", type=Path, default=DEMO, help="default: the one that ships")
-    parser.add_argument("--only", choices=TASKS, help="one of the pairs instead of all")
     args = parser.parse_args()
     model = DiTFuse.load(args.checkpoint)
-    tasks = [args.only] if args.only else TASKS
-    demo_sheet.draw([fuse(model, task) for task in tasks], across=1).save(args.file)
+    demo_sheet.draw([fuse(model, task) for task in TASKS], across=1).save(args.file)
     print(f"{args.file}, by checkpoint {model.checkpoint_id}")
 
 

@@ -11,7 +11,7 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.train_config import OptimConfig, TrainConfig
 
-# Many shapes, so that what is copied is found by its place in the picture, not by distance in the row of tokens.
+# Many shapes: with nearly all batches in one, others came out scrambled.
 SMALL = ((128, 128), (96, 160), (160, 96), (112, 144), (144, 112))  # height, width
 LARGE = ((192, 192), (160, 256), (256, 160), (256, 256))  # each batch costs two to four times as much
 SHARES = {  # M3 and its gates take longest to learn, infrared-visible is learnt first
