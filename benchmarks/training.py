@@ -4,7 +4,7 @@
     pip install -e .[bench] && python benchmarks/training.py [--mode lora full] [--dtype float32]
 
 256 x 256, two sources, the same batch of latents on both sides (both would encode with the same VAE).
-The first losses must agree; then the sides take turns.
+Each side is a process of its own, as for whoever trains with it; they take turns. First losses must agree.
 With --demo: the step of the small demo model, beside a plain implementation of it.
 """
 
@@ -31,6 +31,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 from flax import nnx  # noqa: E402
+from medium import CONFIG, SIDE, build, to_diffusers  # noqa: E402
 
 from ditfuse_jax import flops, losses, parameters  # noqa: E402
 from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
@@ -41,6 +42,7 @@ from ditfuse_jax.prompt import Prompt  # noqa: E402
 from ditfuse_jax.train_config import OptimConfig  # noqa: E402
 
 TEXT, RANK, RATE = 96, 64, 1e-4
+WARM_UP = 2  # steps of each side that are not counted
 DEMO_STEPS = ("plain", "ours", "draws")
 
 
@@ -118,7 +120,6 @@ class PyTorch:
     def __init__(self, cfg: TransformerConfig, state, inputs: Inputs, dtype: str, lora: bool):
         import torch
         from diffusers import OmniGenTransformer2DModel
-        from sampling import CONFIG, to_diffusers
 
         self.torch, self.inputs = torch, inputs
         factors = {"short_factor": list(CONFIG.short_factor), "long_factor": list(CONFIG.long_factor)}
@@ -183,54 +184,88 @@ class PyTorch:
         return float(loss.detach())
 
 
-def sides(mode: str, dtype: str, rows: int, wanted: tuple[str, ...]) -> dict:
-    from sampling import CONFIG, SIDE, build
-
+def side(name: str, mode: str, dtype: str, rows: int) -> "Here | PyTorch":
     state = build()
-    base = {".".join(map(str, path)): np.asarray(x[...]) for path, x in nnx.to_flat_state(state)}
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
     cfg, inputs = dataclasses.replace(CONFIG, lora=lora), make_inputs(rows, SIDE, CONFIG.latent_channels)
-    made = {}
-    if "torch" in wanted:
-        made["torch"] = PyTorch(cfg, state, inputs, dtype, mode == "lora")
-    if "here" in wanted:
-        made["here"] = Here(cfg, base, inputs, dtype)
-    return made | {
-        "flops": rows * flops.transformer_row(cfg, inputs.prompt.token_ids.shape[1], 1 + SIDE**2 // 4)
-    }
+    if name == "torch":
+        return PyTorch(cfg, state, inputs, dtype, mode == "lora")
+    base = {".".join(map(str, path)): np.asarray(x[...]) for path, x in nnx.to_flat_state(state)}
+    return Here(cfg, base, inputs, dtype)
+
+
+def serve(name: str, mode: str, dtype: str, rows: int) -> None:
+    """A step for each line of standard input; prints its loss and seconds, and at the end the peak memory.
+
+    Memory is what the weights and the steps add to a process that has imported everything.
+    """
+    if name == "torch":
+        import diffusers  # noqa: F401
+        import peft  # noqa: F401
+    before = resident("VmRSS")
+    step = side(name, mode, dtype, rows)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        loss = step()
+        print(loss, time.perf_counter() - start, flush=True)
+    print(resident("VmHWM") - before)
+
+
+def resident(which: str) -> float:
+    """GB of this process. (getrusage's maximum starts at the size of the process that started it.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) * 1024 / 1e9
+
+
+class Process:
+    """One side, which makes a step when told to."""
+
+    def __init__(self, name: str, mode: str, dtype: str, rows: int):
+        options = ["--serve", name, "--mode", mode, "--dtype", dtype, "--rows", str(rows)]
+        command = [sys.executable, __file__, *options]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self) -> tuple[float, float]:
+        """Its loss and its seconds."""
+        self.child.stdin.write("\n")
+        self.child.stdin.flush()
+        loss, seconds = map(float, self.child.stdout.readline().split())
+        return loss, seconds
+
+    def end(self) -> float:
+        """GB of memory at its peak."""
+        return float(self.child.communicate()[0])
 
 
 def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
-    """Both sides in turns in this process; the peak memory of each in a process of its own."""
-    made = sides(mode, dtype, rows, ("torch", "here"))
-    first = {name: made[name]() for name in ("torch", "here")}
+    """Both sides in turns."""
+    both = {name: Process(name, mode, dtype, rows) for name in ("torch", "here")}
+    first = {name: process.step()[0] for name, process in both.items()}
     error = abs(first["here"] / first["torch"] - 1)
     if error > (1e-4 if dtype == "float32" else 2e-2):
         raise SystemExit(f"losses {first} differ by {error:.1e}: the two sides do not compute the same")
-    seconds = {name: [] for name in first}
+    for _ in range(WARM_UP):
+        for process in both.values():
+            process.step()
+    seconds = {name: [] for name in both}
     for _ in range(rounds):
-        for name in seconds:
-            start = time.perf_counter()
-            made[name]()
-            seconds[name].append(time.perf_counter() - start)
+        for name, process in both.items():
+            seconds[name].append(process.step()[1])
     middle = {name: statistics.median(values) for name, values in seconds.items()}
+    memory = {name: process.end() for name, process in both.items()}
+    lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
+    count = SIDE**2 // 4
+    work = rows * flops.transformer_row(dataclasses.replace(CONFIG, lora=lora), TEXT + 2 * count, 1 + count)
     peak = flops.measured_peak(dtype)
-    print(f"{mode} {dtype}, batch {rows}: first losses differ by {error:.1e}")
+    print(f"{mode} {dtype}, batch {rows}, {rounds} turns: first losses differ by {error:.1e}")
     for name, median in middle.items():
-        line = f"  {name:6} {median:7.3f} s/step  {rows / median:6.3f} samples/s"
-        print(
-            f"{line}  MFU {made['flops'] / median / peak:.0%}  peak {memory(name, mode, dtype, rows):.2f} GB"
-        )
+        line = f"  {name:6} {median:7.3f} s/step ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
+        rate = f"{rows / median:6.3f} samples/s  MFU {work / median / peak:.0%}"
+        print(f"{line}  {rate}  peak {memory[name]:.2f} GB")
     print(f"  ratio  {middle['torch'] / middle['here']:.2f}", flush=True)
 
 
-def memory(side: str, mode: str, dtype: str, rows: int) -> float:
-    arguments = ["--memory-of", side, "--mode", mode, "--dtype", dtype, "--rows", str(rows)]
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
-def plain_attention(q, k, v, mask, *, max_scores=None):
+def plain_attention(q, k, v, mask, **_):
     """What one writes first: JAX's own, on [B, T, N, K], differentiated as it stands."""
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None]).astype(jnp.float32)
 
@@ -298,19 +333,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--demo-step", choices=DEMO_STEPS, help=argparse.SUPPRESS)
-    parser.add_argument("--memory-of", choices=["torch", "here"], help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=["torch", "here"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.demo:
         demo(args.rounds)
     elif args.demo_step:
         demo_step(args.demo_step, args.rounds)
-    elif args.memory_of:
-        made = sides(args.mode[0], args.dtype, args.rows, (args.memory_of,))
-        for _ in range(3):
-            made[args.memory_of]()
-        # Not getrusage: its maximum starts at the size of the process that started this one.
-        status = Path("/proc/self/status").read_text()
-        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9)
+    elif args.serve:
+        serve(args.serve, args.mode[0], args.dtype, args.rows)
     else:
         for mode in args.mode:
             compare(mode, args.dtype, args.rows, args.rounds)

@@ -8,17 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
-from ditfuse_jax.precision import product
+from ditfuse_jax.precision import joined_matmul, matmul, one_cpu
 
 
 class LoRAParam(nnx.Variable):
     """A weight of an adapter. Not an nnx.Param, so that a filter for the base never catches it."""
-
-
-def matmul(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
-    """x [..., in] @ kernel [in, out], multiplied in `dtype`, accumulated and returned in float32."""
-    lead = "abc"[: x.ndim - 1]
-    return product(f"{lead}i,io->{lead}o", x, kernel, dtype)
 
 
 class Linear(nnx.Module):
@@ -49,8 +43,10 @@ class LoRALinear(Linear):
         self.lora_b = LoRAParam(jnp.zeros((lora.rank, num_out)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        low = matmul(x, self.lora_a[...], self.dtype)
-        return super().__call__(x) + self.scale * matmul(low, self.lora_b[...], self.dtype)
+        low = self.scale * matmul(x, self.lora_a[...], self.dtype)
+        if one_cpu() and self.bias is None:
+            return joined_matmul(x, self.kernel[...], low, self.lora_b[...], self.dtype)
+        return super().__call__(x) + matmul(low, self.lora_b[...], self.dtype)
 
 
 def block_linear(cfg: TransformerConfig, name: str, num_in: int, num_out: int, **linear) -> Linear:

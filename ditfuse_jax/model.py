@@ -207,9 +207,10 @@ class Transformer(nnx.Module):
         angles = Rope(*map(_join, rope(self.cfg, prompt.positions, rope_length), angles))
         visible_until = _join(prompt.visible_until, suffix_visible)
         mask = attention_mask(visible_until, prompt.num_padding, tokens.shape[1])
-        layout = {"split": prompt.token_ids.shape[1], "unroll": True}
+        prefix = prompt.token_ids.shape[1]
+        layout = {"split": prefix, "first": prefix + 1, "unroll": True}
         y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, **layout)
-        return self.read_out(y[:, -x.values.shape[1] :], t)
+        return self.read_out(y, t)
 
     def embed_condition(self, prompt: Prompt, sources: Patches) -> jax.Array:
         """float32 [B, S, D]: word embeddings, overwritten by source patches where a slot is."""

@@ -3,6 +3,7 @@
 over layers.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -14,9 +15,10 @@ from flax import nnx
 from ditfuse_jax.attention import MAX_SCORES, MAX_SCORES_CPU, attention
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.lora import block_linear
+from ditfuse_jax.precision import one_cpu
 
 # On CPU copying what the backward pass needs in and out of a scan's stack took a sixth of a small step.
-MAX_UNROLLED_CPU = 8  # layers; more would take long to compile
+MAX_UNROLLED_CPU = 12  # layers; more would take long to compile
 
 
 class KV(NamedTuple):
@@ -74,6 +76,11 @@ class RMSNorm(nnx.Module):
         return x * jax.lax.rsqrt(variance + self.eps) * scale
 
 
+def _elementwise_again(function):
+    """`function` whose backward pass makes again what is cheap, and keeps the results of products alone."""
+    return jax.checkpoint(function, policy=jax.checkpoint_policies.dots_saveable)
+
+
 class Attention(nnx.Module):
     """Self-attention of new tokens over a cached prefix, if there is one, and themselves."""
 
@@ -92,9 +99,10 @@ class Attention(nnx.Module):
             rngs=rngs,
         )
 
-    def project(self, x: jax.Array, rope: Rope) -> tuple[jax.Array, KV]:
+    def project(self, x: jax.Array, norm: RMSNorm, rope: Rope) -> tuple[jax.Array, KV]:
         """Rotated queries [B, T, N, K] and the keys and values of x [B, T, D], in the compute dtype."""
-        qkv = self.qkv(x).reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
+        qkv = _elementwise_again(lambda x: self.qkv(norm(x)))(x)
+        qkv = qkv.reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
         q, k, v = jnp.split(qkv, [self.num_heads, self.num_heads + self.num_kv_heads], axis=2)
         q, k, v = (part.astype(self.dtype) for part in (rotate(q, rope), rotate(k, rope), v))
         return q, KV(k, v)
@@ -102,27 +110,27 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
+        norm: RMSNorm,
         rope: Rope,
         mask: jax.Array,
         prefix: KV | None,
         *,
         max_scores: int = MAX_SCORES,
         split: int = 0,
+        first: int = 0,
     ) -> tuple[jax.Array, KV]:
         """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split: as in `run_blocks`.
-        Returns [B, T, D] and the new KV.
+        Returns [B, T - first, D], of the tokens from `first` on, and the new KV of all.
         """
-        q, new = self.project(x, rope)
+        q, new = self.project(x, norm, rope)
         k, v = (
             new
             if prefix is None
             else (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
         )
-        y = attention(q[:, split:], k, v, mask[:, split:], max_scores=max_scores)
-        if split:
-            early = (part[:, :split] for part in (q, k, v, mask[:, :, :split]))
-            y = jnp.concatenate([attention(*early, max_scores=max_scores), y], axis=1)
-        return self.out(y.reshape(x.shape)), new
+        early = max(0, split - first)
+        y = attention(q[:, first:], k, v, mask[:, first:], split=early, max_scores=max_scores)
+        return self.out(y.reshape(*y.shape[:2], -1)), new
 
 
 class MLP(nnx.Module):
@@ -142,8 +150,13 @@ class MLP(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+    def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
+        gate_up = _elementwise_again(lambda x: self.gate_up(norm(x)))(x)
+        return _elementwise_again(self.shrink)(gate_up)
+
+    def shrink(self, gate_up: jax.Array) -> jax.Array:
+        """[B, T, 2 F] -> [B, T, D]."""
+        gate, up = jnp.split(gate_up, 2, axis=-1)
         return self.down(up * jax.nn.silu(gate))
 
 
@@ -155,12 +168,12 @@ class Block(nnx.Module):
         self.mlp = MLP(cfg, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, **options
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, first: int = 0, **options
     ) -> tuple[jax.Array, KV]:
-        """`options` are those of `Attention`."""
-        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, **options)
-        x = x + y
-        return x + self.mlp(self.mlp_norm(x)), new
+        """`first` and `options` are those of `Attention`."""
+        y, new = self.attn(x, self.attn_norm, rope, mask, prefix, first=first, **options)
+        x = x[:, first:] + y
+        return x + self.mlp(x, self.mlp_norm), new
 
 
 def _residual_init(cfg: TransformerConfig):
@@ -189,6 +202,7 @@ def run_blocks(
     prefix: KV | None,
     keep_kv: bool,
     split: int = 0,
+    first: int = 0,
     unroll: bool = False,
 ) -> tuple[jax.Array, KV | None]:
     """Scans x float32 [B, T, D] through all layers.
@@ -197,20 +211,36 @@ def run_blocks(
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
       split: the first `split` tokens see none of those behind them, so their scores are not computed.
+      first: the first token whose result is wanted.
       unroll: on one CPU write out the layers of a shallow stack, which training gains from.
+    Returns: float32 [B, T - first, D] and the KV.
     """
     graph, params = nnx.split(blocks)
     # Blocks go row after row, which would gather rows that lie on several devices.
-    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    max_scores = MAX_SCORES_CPU if one_cpu else MAX_SCORES
+    options = {"max_scores": MAX_SCORES_CPU if one_cpu() else MAX_SCORES, "split": split}
 
-    def layer(x, inputs):
+    def layer(x, inputs, first=0):
         params, prefix = inputs
-        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, max_scores=max_scores, split=split)
+        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, first=first, **options)
         return x, new if keep_kv else None
 
-    unroll = one_cpu and unroll and cfg.num_layers <= MAX_UNROLLED_CPU
-    return jax.lax.scan(rematerialised(layer, cfg.remat), x, (params, prefix), unroll=unroll or 1)
+    # Written out, XLA would find what remat repeats and keep it after all.
+    if not (one_cpu() and unroll and cfg.remat == "none" and cfg.num_layers <= MAX_UNROLLED_CPU):
+        x, kv = jax.lax.scan(rematerialised(layer, cfg.remat), x, (params, prefix))
+        return x[:, first:], kv
+    kvs = []
+    for index, inputs in enumerate(_layers((params, prefix), cfg.num_layers)):
+        last = functools.partial(layer, first=first) if index == cfg.num_layers - 1 else layer
+        x, new = rematerialised(last, cfg.remat)(x, inputs)
+        kvs.append(new)
+    return x, jax.tree.map(lambda *new: jnp.stack(new), *kvs)
+
+
+def _layers(stacked, count: int) -> list:
+    """The tree of each layer out of one with a leading layer axis; its gradient is one concatenation."""
+    leaves, treedef = jax.tree.flatten(stacked)
+    cut = [[part[0] for part in jax.lax.split(leaf, [1] * count)] for leaf in leaves]
+    return [jax.tree.unflatten(treedef, parts) for parts in zip(*cut, strict=True)]
 
 
 def rematerialised(layer, remat: str):
