@@ -274,8 +274,8 @@ def plain_attention(q, k, v, mask, **_):
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None]).astype(jnp.float32)
 
 
-def demo_step(kind: str, rounds: int) -> None:
-    """Prints the best time and the FLOPs of the demo model's step at 128 px, without the VAE.
+def demo_side(kind: str) -> Here:
+    """The demo model's step at 128 px, without the VAE.
 
     kind: plain (default XLA flags, `plain_attention`, one scan), ours (16 rows), draws (configs/demo.py).
     """
@@ -294,15 +294,21 @@ def demo_step(kind: str, rounds: int) -> None:
         inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
     base = {name: np.asarray(leaf[...]) for name, leaf in parameters.flatten(graph).items()}
-    step = Here(config.model, base, inputs, config.model.dtype)
+    return Here(config.model, base, inputs, config.model.dtype)
+
+
+def demo_step(kind: str, rounds: int) -> None:
+    """Prints the best time and the FLOPs of `demo_side(kind)`."""
+    step = demo_side(kind)
+    rows, draws = len(step.inputs.t), step.inputs.t.shape[1] if step.inputs.t.ndim > 1 else 1
     times = []
     for _ in range(1 + rounds):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    prefix = inputs.prompt.token_ids.shape[1]
-    work = rows * flops.transformer_row(config.model, prefix, 65, draws)
-    print(rows, draws, prefix + 65, min(times[1:]), work, flops.measured_peak(config.model.dtype))
+    prefix = step.inputs.prompt.token_ids.shape[1]
+    work = rows * flops.transformer_row(step.cfg, prefix, 65, draws)
+    print(rows, draws, prefix + 65, min(times[1:]), work, flops.measured_peak(step.cfg.dtype))
 
 
 def demo(rounds: int) -> None:

@@ -28,10 +28,11 @@ def attention(
     """
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
-    q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4)  # [B, M, N / M, T, K]
-    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, M, S, K]
-    y = _attention(q, k, v, mask, split, max_scores)
-    return y.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
+    with jax.named_scope("attention"):
+        q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4)  # [B, M, N / M, T, K]
+        k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, M, S, K]
+        y = _attention(q, k, v, mask, split, max_scores)
+        return y.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
