@@ -21,7 +21,8 @@ GROUPS = (
     ("attention", r"attention"),
     ("products of linear layers", r"dot_general|->"),
     ("rest of the model, forward and backward", r"jvp"),
-    ("optimizer and the rest", r""),
+    ("optimizer and inputs", r"\S"),
+    ("what XLA added, without a name in our code", r""),
 )
 NESTED = ("ThunkExecutor", "while", "call", "conditional", "Slinky", "Threadpool", "end:")
 
