@@ -26,8 +26,8 @@ from flax import nnx
 from ditfuse_jax import flow
 from ditfuse_jax.attention import attention
 from ditfuse_jax.config import TransformerConfig
-from ditfuse_jax.lora import matmul
 from ditfuse_jax.model import Patches, Transformer, patchify, row_length
+from ditfuse_jax.precision import matmul
 from ditfuse_jax.prompt import Prompt
 
 TEXT, SIDE, BRANCHES = 120, 32, 3  # text tokens; latent side of 256 px; guidance branches

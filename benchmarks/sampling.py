@@ -31,6 +31,7 @@ from medium import CONFIG, SIDE, build, to_diffusers
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ditfuse_jax import flow, sampler  # noqa: E402
+from ditfuse_jax.config import TransformerConfig  # noqa: E402
 from ditfuse_jax.mask import attention_mask  # noqa: E402
 from ditfuse_jax.model import Transformer  # noqa: E402
 from ditfuse_jax.prompt import Prompt, collate, encode, render  # noqa: E402
@@ -126,7 +127,7 @@ class Here:
         return latents, Time(prefixed - start, (time.perf_counter() - prefixed) / steps)
 
 
-def _with_dtype(dtype: str):
+def _with_dtype(dtype: str) -> TransformerConfig:
     return dataclasses.replace(CONFIG, dtype=dtype)
 
 
