@@ -80,6 +80,30 @@ def _matmul_backward(dtype, operands, dy):
 _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+@jax.custom_vjp
+def scaled(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """x [..., D] * scale [D], float32.
+
+    The gradient of the scale is a sum of rows, at which XLA:CPU is slower than at a product with ones.
+    """
+    return x * jnp.broadcast_to(scale, x.shape)
+
+
+def _scaled_forward(x, scale):
+    return scaled(x, scale), (x, scale)
+
+
+def _scaled_backward(operands, dy):
+    x, scale = operands
+    each = (x * dy).reshape(-1, x.shape[-1])
+    cpu = jax.default_backend() == "cpu"
+    dscale = (jnp.ones((1, each.shape[0])) @ each)[0] if cpu else each.sum(axis=0)
+    return dy * jnp.broadcast_to(scale, dy.shape), dscale
+
+
+scaled.defvjp(_scaled_forward, _scaled_backward)
+
+
 def joined_matmul(x: jax.Array, kernel: jax.Array, low: jax.Array, up: jax.Array, dtype: str) -> jax.Array:
     """x [..., in] @ kernel [in, out] + low [..., r] @ up [r, out] as one product of joined operands.
 

@@ -15,7 +15,7 @@ from flax import nnx
 from ditfuse_jax.attention import MAX_SCORES, MAX_SCORES_CPU, attention
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.lora import block_linear
-from ditfuse_jax.precision import one_cpu
+from ditfuse_jax.precision import one_cpu, scaled
 
 # On CPU copying what the backward pass needs in and out of a scan's stack took a sixth of a small step.
 MAX_UNROLLED_CPU = 12  # layers; more would take long to compile
@@ -72,8 +72,7 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        scale = jnp.broadcast_to(self.scale[...].astype(jnp.float32), x.shape)
-        return x * jax.lax.rsqrt(variance + self.eps) * scale
+        return scaled(x * jax.lax.rsqrt(variance + self.eps), self.scale[...].astype(jnp.float32))
 
 
 def _elementwise_again(function):
