@@ -57,6 +57,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     how.add_argument("--guidance", type=float, help="text scale")
     how.add_argument("--image-guidance", type=float, help="image scale")
     how.add_argument("--max-side", type=int, help="larger images are fused at this size and brought back")
+    how.add_argument(
+        "--noises", type=int, help="average the results of so many noises: less speckle, costs so many times"
+    )
     how.add_argument("--dtype", choices=("float32", "bfloat16"))
     how.add_argument("--seed", type=int, default=0)
     how.add_argument(
@@ -111,7 +114,7 @@ def keep_compiled_programs() -> None:
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
     from ditfuse_jax import image, job, terminal  # after the settings; a second to import
-    from ditfuse_jax.fuse import DiTFuse
+    from ditfuse_jax.fuse import DiTFuse, How
 
     jobs, failed = jobs_of(flags, job)
     for one in jobs:
@@ -121,7 +124,8 @@ def fuse(flags: argparse.Namespace) -> int:
         print(f"finished    {skipped} pictures are there already")
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
-        settings = model.settings(flags.steps, flags.guidance, flags.image_guidance, flags.max_side)
+        how = {name: getattr(flags, name) for name in How.__annotations__}
+        settings = model.settings(**how)
         print(f"checkpoint  {model.checkpoint_id}")
         with terminal.progress(len(todo), settings.steps) as watch:
             report = job.run(model, todo, settings, seed=flags.seed, watch=watch, go_on=bool(flags.image_dir))

@@ -28,6 +28,7 @@ BATCH = 4  # pairs fused at once
 LIGHT = ("light--", "light-", None, "light+", "light++")  # None: plain fusion
 CONTRAST = ("contrast-", None, "contrast+")
 MEASURES = {"luminance": (LIGHT, scores.luminance), "contrast": (CONTRAST, scores.contrast)}
+LIMIT_NOISES = (1, 2, 8)
 CLASSES = ("sky", "building", "road", "tree", "car", "person")
 
 
@@ -148,6 +149,21 @@ def measure_focus(bench: Bench) -> None:
     verdict("above the truth through the VAE", found["ours"] - found["truth through the VAE"], must=-2)
 
 
+def measure_limit(bench: Bench) -> None:
+    """What keeps simulated multi-focus from the autoencoder: choosing, noise, or copying."""
+    cases = demo_cases.simulated(bench.root, "focus", limit=bench.limit).cases
+    same = [case._replace(first=case.target, second=case.target) for case in cases]
+    truth = [case.target for case in cases]
+    best = round_trip(bench.model, truth)
+    heading("Simulated multi-focus: what limits it, PSNR", len(cases))
+    rows = [["the truth through the VAE", "", mean_psnr(best, truth), ""]]
+    for what, pairs in (("far and near", cases), ("both the truth: nothing to choose", same)):
+        for noises in LIMIT_NOISES:
+            fused = fuse_all(bench, pairs, request(task="mff"), noises=noises)
+            rows.append([what, noises, mean_psnr(fused, truth), mean_psnr(fused, best)])
+    table(["sources", "noises", "against the truth", "against the truth through the VAE"], rows)
+
+
 def measure_control(bench: Bench) -> None:
     """On real infrared-visible pairs; the plain picture is the fusion of task ivif."""
     cases = demo_cases.simulated(bench.root, "ivif", limit=bench.limit).cases
@@ -240,6 +256,7 @@ ITEMS: dict[str, Callable[[Bench], None]] = {
     "m3": measure_m3,
     "exposure": measure_exposure,
     "focus": measure_focus,
+    "limit": measure_limit,
     "control": measure_control,
     "seg": measure_seg,
     "start": measure_start,

@@ -2,9 +2,9 @@
 """How well a small checkpoint does its job, on held-out pictures at 256 px, beside fusion without a network.
 
     python benchmarks/demo_quality.py [--checkpoint DIR] [--data DIR] [--steps N] [--limit 8]
-    python benchmarks/demo_quality.py --only vae,m3            # of vae m3 exposure focus control seg start
-    python benchmarks/demo_quality.py --sheet sheet.png        # all real pairs to look at: 1, 2, mean, ours
-    python benchmarks/demo_quality.py --table                  # quality against steps and guidance
+    python benchmarks/demo_quality.py --only vae,m3     # of vae m3 exposure focus limit control seg start
+    python benchmarks/demo_quality.py --sheet sheet.png # all real pairs to look at: 1, 2, mean, ours
+    python benchmarks/demo_quality.py --table           # quality against steps, guidance and noises
 
 Every figure is of the raw output, rounded to 8 bit; PSNR is the mean over pictures of each one's PSNR against
 255. Pair number i starts from the noise of seed i. Steps and scales are the checkpoint's unless named.
@@ -28,29 +28,34 @@ from ditfuse_jax.task import request
 MOST_STEPS = 20
 TABLE_STEPS = (1, 2, 4, 8, 20)
 TABLE_GUIDANCE = ((1.0, 1.0), (1.0, 1.2), (1.5, 1.2), (2.0, 1.6))  # text, image; 1, 1: one branch
+TABLE_NOISES = (2, 4, 8)  # with the first of TABLE_GUIDANCE
 TABLE_PAIRS = 24  # of each kind, unless --limit says fewer
 
 
 def measure_steps(bench: Bench) -> None:
-    """Quality against steps and guidance, the one table from which a checkpoint's defaults are chosen."""
+    """Quality against steps, guidance and noises, the table from which a checkpoint's defaults are chosen."""
     limit = min(bench.limit or TABLE_PAIRS, TABLE_PAIRS)
     kinds = {
         "fuse": demo_cases.simulated(bench.root, "m3", joint_share=0.0, limit=limit).cases,
         "ivif": demo_cases.simulated(bench.root, "ivif", limit=limit).cases,
         "mef": demo_cases.simulated(bench.root, "exposure", limit=limit).cases,
     }
-    heading("PSNR against steps and guidance, complementary M3, infrared-visible, multi-exposure", limit)
+    heading("PSNR against steps, guidance, noises: complementary M3, infrared-visible, multi-exposure", limit)
     print("Infrared-visible: against the mean luminance under the colour of the visible picture.\n")
     rows = []
     for guidance in TABLE_GUIDANCE:
-        scales = dict(zip(("guidance", "image_guidance"), guidance, strict=True))
+        scales = dict(zip(("guidance", "image_guidance"), guidance, strict=True)) | {"noises": 1}
         for task, cases in kinds.items():  # compile, so that no row below waits for it
             fuse_all(bench, cases[:BATCH], request(task=task), steps=1, **scales)
         rows += [steps_row(bench, kinds, steps, scales) for steps in TABLE_STEPS]
-    table(["steps", "text scale", "image scale", "M3", "ivif", "exposure", "s a picture"], rows)
+    scales = dict(zip(("guidance", "image_guidance"), TABLE_GUIDANCE[0], strict=True))
+    for noises in TABLE_NOISES:
+        rows += [steps_row(bench, kinds, steps, scales | {"noises": noises}) for steps in TABLE_STEPS[:3]]
+    table(["steps", "text scale", "image scale", "noises", "M3", "ivif", "exposure", "s a picture"], rows)
 
 
 def steps_row(bench: Bench, kinds: dict[str, list[Case]], steps: int, scales: dict[str, float]) -> list:
+    """scales: guidance, image_guidance, noises, in this order."""
     start = time.perf_counter()
     results = {
         task: fuse_all(bench, cases, request(task=task), steps=steps, **scales)
@@ -86,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=0, help="pictures per item, evenly over the lists")
     parser.add_argument("--only", help=f"{','.join(ITEMS)} (default: all; none with a flag below)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet of the real pairs")
-    parser.add_argument("--table", action="store_true", help="quality against steps and guidance")
+    parser.add_argument("--table", action="store_true", help="quality against steps, guidance, noises")
     return parser.parse_args()
 
 
@@ -106,12 +111,13 @@ def start(args: argparse.Namespace) -> Bench:
         raise ValueError(f"--steps {args.steps} is not in 1 to {MOST_STEPS}, which this benchmark is about")
     root = sources.data_root(args.data)
     model = DiTFuse.load(args.checkpoint)
-    settings = model.settings(args.steps, None, None, SIDE)
+    settings = model.settings(steps=args.steps, max_side=SIDE)
     steps = min(settings.steps, MOST_STEPS)
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {jax.device_count()} x {device.platform} ({device.device_kind})")
     scales = f"guidance {settings.guidance.text:g}, image guidance {settings.guidance.image:g}"
-    print(f"checkpoint {model.checkpoint_id}, {SIDE} px, {steps} steps, {scales}")
+    how = f"{SIDE} px, {steps} steps, {scales}, noises {settings.noises}"
+    print(f"checkpoint {model.checkpoint_id}, {how}")
     return Bench(model, root, steps, args.limit)
 
 

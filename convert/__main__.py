@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     proposed.add_argument(
         "--max-side", type=int, help="larger images are fused at this size and brought back"
     )
+    proposed.add_argument("--noises", type=int, help="average the results of so many noises")
     command("inspect", "what a folder is and holds", target=False)
     command("export", "a checkpoint folder to the official layout")
     command("export-lora", "an adapter folder to PEFT's files")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         from convert.from_train import from_train  # orbax and grain: for this command alone
 
         options = {"step": args.step, "raw": args.raw, "merged": args.merge, "dtype": args.dtype}
-        proposed = ("steps", "guidance", "image_guidance", "max_side")
+        proposed = ("steps", "guidance", "image_guidance", "max_side", "noises")
         options["sampling"] = {
             name: getattr(args, name) for name in proposed if getattr(args, name) is not None
         }

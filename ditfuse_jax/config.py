@@ -168,10 +168,12 @@ class SamplingConfig:
     guidance: float = 2.0  # text scale of the official test script
     image_guidance: float = 1.6
     max_side: int = 1024  # pixels; larger pairs are fused at this size and brought back
+    noises: int = 1  # to start from; the result is the mean of what each leads to
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps {self.steps} is not positive; use 1 or more")
+        for name in ("steps", "noises"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
         if self.max_side < 16:
             raise ValueError(f"max_side {self.max_side} is under 16 pixels")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from flax import nnx
 from ditfuse_jax import image as images
 from ditfuse_jax import padded_vae, sampler, weights
 from ditfuse_jax.adapter import read_adapter
-from ditfuse_jax.config import PATCH, POSITION_GRID, CheckpointConfig, SamplingConfig
+from ditfuse_jax.config import PATCH, POSITION_GRID, CheckpointConfig
 from ditfuse_jax.flow import Guidance, branches
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.lora import merge
@@ -54,12 +54,23 @@ class Pair(NamedTuple):
     latents: np.ndarray  # float32 [2, h, w, C]
 
 
+class How(TypedDict, total=False):
+    """How to sample; what is missing or None is as the checkpoint says."""
+
+    steps: int | None  # Euler steps
+    guidance: float | None  # text scale
+    image_guidance: float | None  # image scale
+    max_side: int | None  # pixels; larger pairs are fused at this size and brought back
+    noises: int | None  # the result is the mean over this many, two and two of opposite sign
+
+
 class Settings(NamedTuple):
     """How to sample, with the checkpoint's defaults filled in."""
 
     steps: int
     guidance: Guidance
     max_side: int
+    noises: int
 
 
 @dataclass(frozen=True)
@@ -106,13 +117,10 @@ class DiTFuse:
         image2,
         prompt: str,
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        image_guidance: float | None = None,
         seed: int = 0,
         noise: np.ndarray | None = None,
-        max_side: int | None = None,
         on_step: Callable[[int, np.ndarray], None] | None = None,
+        **how: Unpack[How],
     ) -> Fused:
         """Fuses two images of one size as the prompt says.
 
@@ -120,19 +128,13 @@ class DiTFuse:
           image1: visible, far-focused or over-exposed; it gives the size.
           image2: infrared, near-focused or under-exposed.
           prompt: an instruction, put into the template; with image placeholders it is used as it is.
-          steps, guidance, image_guidance, max_side: default: the checkpoint's.
           seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead.
           on_step: called as on_step(step, latents [h, w, C]) after steps 1 .. steps.
+          how: steps, guidance, image_guidance, max_side, noises; default: the checkpoint's.
         Raises ValueError for images that cannot be fused, see `image.read`, and for weights that hold NaN.
         """
-        scales = {
-            "steps": steps,
-            "guidance": guidance,
-            "image_guidance": image_guidance,
-            "max_side": max_side,
-        }
         return next(
-            self.fuse_prompts(image1, image2, [prompt], seed=seed, noise=noise, on_step=on_step, **scales)
+            self.fuse_prompts(image1, image2, [prompt], seed=seed, noise=noise, on_step=on_step, **how)
         )
 
     def fuse_prompts(
@@ -141,21 +143,18 @@ class DiTFuse:
         image2,
         prompts: Sequence[str],
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        image_guidance: float | None = None,
         seed: int = 0,
         noise: np.ndarray | None = None,
-        max_side: int | None = None,
         on_step: Callable[[int, np.ndarray], None] | None = None,
+        **how: Unpack[How],
     ) -> Iterator[Fused]:
         """One result per prompt for one pair, each as by `fuse`; what the prompts share is encoded once."""
-        settings = self.settings(steps, guidance, image_guidance, max_side)
+        settings = self.settings(**how)
         names = branches(settings.guidance)
         start = time.perf_counter()
         pair = self.encode(image1, image2, max_side=settings.max_side)
         encoded = time.perf_counter() - start
-        noise = self.noise(pair, seed) if noise is None else _checked_noise(noise, pair)
+        noises = self._noises([pair], [seed], [noise], settings.noises)
         rows = [Row(render(prompt), pair.latents) for prompt in prompts]
         words = max(self.count_text(row) for row in rows)
         watch = on_step and (lambda step, latents: on_step(step, latents[0]))
@@ -173,7 +172,7 @@ class DiTFuse:
                 self.transformer,
                 cache,
                 layout,
-                [noise],
+                noises,
                 guidance=settings.guidance,
                 steps=settings.steps,
                 on_step=watch,
@@ -190,13 +189,10 @@ class DiTFuse:
         images2: Sequence,
         prompts: Sequence[str],
         *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        image_guidance: float | None = None,
         seed: int | Sequence[int] = 0,
         noise: Sequence[np.ndarray] | None = None,
-        max_side: int | None = None,
         on_step: Callable[[int, list[np.ndarray]], None] | None = None,
+        **how: Unpack[How],
     ) -> list[Fused]:
         """Fuses several pairs, of any sizes, on one batch axis; results equal those of `fuse` within 1e-4.
 
@@ -207,12 +203,13 @@ class DiTFuse:
                 f"{len(images1)} first images, {len(images2)} second images and {len(prompts)} prompts; "
                 "give one of each per pair"
             )
-        settings = self.settings(steps, guidance, image_guidance, max_side)
+        settings = self.settings(**how)
         start = time.perf_counter()
         pairs = [
             self.encode(*both, max_side=settings.max_side) for both in zip(images1, images2, strict=True)
         ]
-        noise = self._batch_noise(pairs, seed, noise)
+        seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
+        noises = self._noises(pairs, seeds, noise or [None] * len(pairs), settings.noises)
         rows = [Row(render(prompt), pair.latents) for prompt, pair in zip(prompts, pairs, strict=True)]
         encoded = time.perf_counter()
         layout = sampler.layout(rows, branches(settings.guidance), self.tokenizer)
@@ -222,7 +219,7 @@ class DiTFuse:
             self.transformer,
             cache,
             layout,
-            noise,
+            noises,
             guidance=settings.guidance,
             steps=settings.steps,
             on_step=on_step,
@@ -238,39 +235,23 @@ class DiTFuse:
             for i in range(len(pairs))
         ]
 
-    def plan(
-        self,
-        height: int,
-        width: int,
-        prompt: str,
-        *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        image_guidance: float | None = None,
-        max_side: int | None = None,
-    ) -> Plan:
+    def plan(self, height: int, width: int, prompt: str, **how: Unpack[How]) -> Plan:
         """What fusing a pair of this size will cost; computes nothing."""
-        settings = self.settings(steps, guidance, image_guidance, max_side)
+        settings = self.settings(**how)
         names = branches(settings.guidance)
         sizes = self.geometry(height, width, settings.max_side)
         empty = np.zeros((2, *self.latent_shape(sizes)), np.float32)
         rows = sampler.layout([Row(render(prompt), empty)], names, self.tokenizer)
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
-        return plan(self.config, rows, names, geometry=sizes, steps=settings.steps, sizes=stored)
+        calls = (settings.steps, settings.noises)
+        return plan(self.config, rows, names, geometry=sizes, calls=calls, sizes=stored)
 
-    def settings(
-        self, steps: int | None, guidance: float | None, image_guidance: float | None, max_side: int | None
-    ) -> Settings:
+    def settings(self, **how: Unpack[How]) -> Settings:
         """The caller's values over the checkpoint's defaults, checked."""
-        default = self.config.sampling
-        chosen = SamplingConfig(
-            steps=default.steps if steps is None else steps,
-            guidance=default.guidance if guidance is None else float(guidance),
-            image_guidance=default.image_guidance if image_guidance is None else float(image_guidance),
-            max_side=default.max_side if max_side is None else max_side,
-        )
-        scales = Guidance(chosen.guidance, chosen.image_guidance)
+        given = {name: value for name, value in how.items() if value is not None}
+        chosen = dataclasses.replace(self.config.sampling, **given)
+        scales = Guidance(float(chosen.guidance), float(chosen.image_guidance))
         if not np.isfinite(scales).all():
             raise ValueError(
                 f"guidance {scales.text}, {scales.image}: the scales must be numbers, such as 2.0 and 1.6"
@@ -280,7 +261,7 @@ class DiTFuse:
             raise ValueError(
                 f"max_side {chosen.max_side} is over {limit} pixels, the end of the position table; lower it"
             )
-        return Settings(chosen.steps, scales, chosen.max_side)
+        return Settings(chosen.steps, scales, chosen.max_side, chosen.noises)
 
     def encode(self, image1, image2, *, max_side: int) -> Pair:
         """Reads two images of one size and gives their latents, the mode of the VAE's posterior."""
@@ -316,25 +297,37 @@ class DiTFuse:
         height, width = (side // self.config.vae.factor for side in sizes.padded)
         return height, width, self.config.vae.latent_channels
 
-    def noise(self, pair: Pair, seed: int) -> np.ndarray:
-        """float32 [h, w, C] of a seed: the values of jax.random.normal(jax.random.key(seed), [h, w, C])."""
+    def noise(self, pair: Pair, seed: int, draw: int = 0) -> np.ndarray:
+        """float32 [h, w, C] of a seed: the values of jax.random.normal(jax.random.key(seed), [h, w, C]).
+
+        draw: further ones of the same seed, whose key is fold_in(key(seed), draw).
+        """
+        key = jax.random.fold_in(jax.random.key(seed), draw) if draw else jax.random.key(seed)
         shape = pair.latents.shape[1:]
         # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
         length = sampler.bucket(sampler.num_patches(pair.latents)) * self.config.model.patch_dim
-        flat = _programs(jax.default_backend()).normal(jax.random.key(seed), length)
+        flat = _programs(jax.default_backend()).normal(key, length)
         return np.asarray(flat)[: int(np.prod(shape))].reshape(shape)
 
-    def _batch_noise(self, pairs: Sequence[Pair], seed, noise) -> list[np.ndarray]:
-        seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
-        given = [None] * len(pairs) if noise is None else list(noise)
+    def _noises(self, pairs: Sequence[Pair], seeds, given, count: int) -> list[list[np.ndarray]]:
+        """`count` starts, each a list over pairs; every second one is the negative of the one before.
+
+        What an odd function of the noise adds to the result cancels in such two (antithetic variates,
+        Hammersley and Morton 1956).
+        """
         if not len(seeds) == len(given) == len(pairs):
             raise ValueError(
                 f"{len(seeds)} seeds and {len(given)} noise arrays for {len(pairs)} pairs; give one per pair"
             )
-        return [
-            self.noise(pair, one) if start is None else _checked_noise(start, pair)
-            for pair, one, start in zip(pairs, seeds, given, strict=True)
+        drawn = [
+            self.noise(pair, seed) if noise is None else _checked_noise(noise, pair)
+            for pair, seed, noise in zip(pairs, seeds, given, strict=True)
         ]
+        noises = [drawn]
+        for draw in range(1, -(-count // 2)):
+            noises.append([self.noise(pair, seed, draw) for pair, seed in zip(pairs, seeds, strict=True)])
+        both = [signed for noise in noises for signed in (noise, [-part for part in noise])]
+        return both[:count]
 
     def count_text(self, row: Row) -> int:
         """Tokens of a row's prompt without the image patches."""

@@ -138,6 +138,7 @@ def _fuse(model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch
         "guidance": settings.guidance.text,
         "image_guidance": settings.guidance.image,
         "max_side": settings.max_side,
+        "noises": settings.noises,
     }
     first, second = image.read(group[0].image1), image.read(group[0].image2)
     image.check_same_size(first, second, (str(group[0].image1), str(group[0].image2)))
@@ -162,6 +163,7 @@ def metadata(job: Job, settings: Settings, *, seed: int, checkpoint: str) -> dic
         "guidance": str(settings.guidance.text),
         "image_guidance": str(settings.guidance.image),
         "max_side": str(settings.max_side),
+        "noises": str(settings.noises),
         "checkpoint": checkpoint,
         "software": "ditfuse-jax",
     }

@@ -19,6 +19,7 @@ RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its pro
 class Plan(NamedTuple):
     geometry: Geometry
     steps: int
+    noises: int
     tokens: dict[
         str, tuple[int, int]
     ]  # branch -> (prefix tokens, new tokens in each step), padding not counted
@@ -32,17 +33,20 @@ def plan(
     names: tuple[str, ...],
     *,
     geometry: Geometry,
-    steps: int,
+    calls: tuple[int, int],
     sizes: tuple[int, int],
 ) -> Plan:
-    """Args: rows: of one image, a row per branch in `names`; sizes: (number, bytes) of all parameters."""
+    """Args:
+    rows: of one image, a row per branch in `names`.
+    calls: steps, noises. sizes: (number, bytes) of all parameters.
+    """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
     scores = 0 if jax.default_backend() == "cpu" else score_bytes(config.model, *shape)
     tokens_need = token_bytes(config.model, *shape) + scores
     working = max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
-    return Plan(geometry, steps, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
+    return Plan(geometry, *calls, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -73,11 +77,12 @@ def describe(plan: Plan) -> str:
     native, fused, padded = (f"{width} x {height}" for height, width in plan.geometry)
     size = native if fused == native else f"{native}, fused at {fused} and brought back"
     size += "" if padded == fused else f" (padded to {padded})"
+    steps = f"{plan.steps}" + (f" from each of {plan.noises} noises, averaged" if plan.noises > 1 else "")
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     return (
         f"size        {size}\n"
         f"tokens      {tokens} per step\n"
         f"parameters  {plan.num_params / 1e6:,.1f} M\n"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
-        f"steps       {plan.steps}"
+        f"steps       {steps}"
     )

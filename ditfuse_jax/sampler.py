@@ -177,31 +177,37 @@ def sample(
     network: Network,
     cache: KV,
     rows: Layout,
-    noise: Sequence[np.ndarray],
+    noises: Sequence[Sequence[np.ndarray]],
     *,
     guidance: flow.Guidance,
     steps: int,
     on_step: Callable[[int, list[np.ndarray]], None] | None = None,
 ) -> list[np.ndarray]:
-    """Euler steps from noise, a list of float32 [h, w, C], to latents of the same shapes.
+    """Euler steps from noise to latents of the same shapes, the mean over all noises.
 
-    Each step is one call of one compiled program, whatever the number of steps and whether anybody watches;
-    calls are asynchronous unless `on_step(step, latents)` asks for the state after steps 1 .. `steps`.
+    Args:
+      noises: for each start a list of float32 [h, w, C], one per row.
+    Each step is one call per start of one compiled program, whatever their number and whether anybody
+    watches; calls are asynchronous unless `on_step(step, latents)` asks for the mean after each step.
     """
     run = programs(jax.default_backend()).step
-    x = jnp.asarray(pad_tokens([cut(part[None])[0] for part in noise], rows.place.shape[1]))
+    count, like = rows.place.shape[1], noises[0]
+    states = [jnp.asarray(pad_tokens([cut(part[None])[0] for part in noise], count)) for noise in noises]
     times = flow.times(steps)
     fixed = jax.device_put((rows.prompt, rows.place, rows.num_target, rows.rope_length))
     for i in range(steps):
-        x = run(network.graph, network.params, cache, x, times[i : i + 2], *fixed, guidance=guidance)
+        span = times[i : i + 2]
+        states = [
+            run(network.graph, network.params, cache, x, span, *fixed, guidance=guidance) for x in states
+        ]
         if on_step is not None:
-            on_step(i + 1, split_latents(x, noise))
-    return split_latents(x, noise)
+            on_step(i + 1, mean_latents(states, like))
+    return mean_latents(states, like)
 
 
-def split_latents(x: jax.Array, like: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tokens [B, P, 4 C] -> one float32 [h, w, C] per row, with the shapes of `like`."""
-    tokens = np.asarray(x)
+def mean_latents(states: Sequence[jax.Array], like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Mean of tokens [B, P, 4 C] -> one float32 [h, w, C] per row, with the shapes of `like`."""
+    tokens = np.mean([np.asarray(x) for x in states], axis=0)
     return [
         unpatchify(row[None, : num_patches(part)], part.shape[0], part.shape[1])[0]
         for row, part in zip(tokens, like, strict=True)

@@ -95,6 +95,25 @@ def test_a_batch_equals_its_members(model):
         assert np.abs(result.image.astype(int) - alone.image).max() <= 1
 
 
+def test_several_noises_give_the_mean_of_what_each_leads_to(model):
+    images, seen = pair(), {}
+    pairs = [images, pair(37, 53, seed=1)]
+    encoded = model.encode(*images, max_side=1024)
+    first, second = (model.noise(encoded, 3, draw) for draw in (0, 1))
+    assert np.abs(first - second).max() > 1
+    alone = [model.fuse(*images, PROMPT, steps=2, noise=noise).latents for noise in (first, -first, second)]
+    for count in (2, 3):
+        result = model.fuse(*images, PROMPT, noises=count, on_step=seen.__setitem__, **SHORT)
+        np.testing.assert_allclose(result.latents, np.mean(alone[:count], axis=0), atol=1e-5)
+        np.testing.assert_array_equal(seen[2], result.latents)
+    assert np.abs(alone[1] - alone[0]).max() > 1e-2  # so the mean is none of them
+    together = model.fuse_batch(*zip(*pairs, strict=True), [PROMPT] * 2, noises=3, **SHORT)
+    for one, result in zip(pairs, together, strict=True):
+        np.testing.assert_allclose(
+            result.latents, model.fuse(*one, PROMPT, noises=3, **SHORT).latents, atol=1e-4
+        )
+
+
 def test_many_prompts_equal_one_at_a_time(model):
     prompts = [
         "Fuse both.",
@@ -192,6 +211,8 @@ def test_the_plan_counts_what_runs(model):
     text = describe(plan)
     for words in ("53 x 37 (padded to 64 x 48)", "1.6 M", "steps       9", "GB"):
         assert words in text
+    several = describe(model.plan(37, 53, PROMPT, steps=9, noises=2))
+    assert "steps       9 from each of 2 noises, averaged" in several
     assert "fused at 32 x 22 and brought back" in describe(model.plan(37, 53, PROMPT, max_side=32))
     assert model.plan(1024, 1024, PROMPT).memory > model.plan(256, 256, PROMPT).memory
 
@@ -236,6 +257,7 @@ def test_the_planned_memory_is_what_a_run_takes(folder, size):
     ("changes", "message"),
     [
         ({"steps": 0}, "steps 0 is not positive"),
+        ({"noises": 0}, "noises 0 is not positive"),
         ({"max_side": 8}, "max_side 8 is under 16"),
         ({"max_side": 4000}, "max_side 4000 is over 3072"),
         ({"guidance": float("nan")}, "scales must be numbers"),

@@ -70,6 +70,7 @@ def test_one_picture_with_its_plan_and_its_text(infer, folder, pair, tmp_path, c
         text = written.text
     assert text["prompt"].startswith("[CONTROL]. <LIGHT+>. This is the first image")
     assert text["prompt"].endswith("Brighten the cone slightly.")
+    assert text["noises"] == "1"
     assert (text["seed"], text["steps"], text["guidance"], text["image_guidance"]) == ("5", "2", "1.0", "1.0")
     assert text["checkpoint"].startswith("tiny-")
 
