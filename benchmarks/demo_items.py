@@ -36,12 +36,13 @@ class Bench(NamedTuple):
     model: DiTFuse
     root: Path
     steps: int
+    noises: int
     limit: int  # pictures per item; 0: all
 
 
 def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list[np.ndarray]:
     """The fused pictures; the last batch is filled up, so that one program serves all batches of a size."""
-    scales = {"steps": bench.steps, "max_side": SIDE} | scales
+    scales = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE} | scales
     fused = []
     for start in range(0, len(cases), BATCH):
         chosen = [min(i, len(cases) - 1) for i in range(start, start + BATCH)]
@@ -53,9 +54,8 @@ def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list
 
 def fuse_as(bench: Bench, case: Case, seed: int, prompts: Sequence[str]) -> list[np.ndarray]:
     """One pair as each of the prompts says."""
-    results = bench.model.fuse_prompts(
-        case.first, case.second, prompts, seed=seed, steps=bench.steps, max_side=SIDE
-    )
+    how = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE}
+    results = bench.model.fuse_prompts(case.first, case.second, prompts, seed=seed, **how)
     return [result.image for result in results]
 
 

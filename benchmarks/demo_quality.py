@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well a small checkpoint does its job, on held-out pictures at 256 px, beside fusion without a network.
 
-    python benchmarks/demo_quality.py [--checkpoint DIR] [--data DIR] [--steps N] [--limit 8]
+    python benchmarks/demo_quality.py [--checkpoint DIR] [--data DIR] [--steps N] [--noises N] [--limit 8]
     python benchmarks/demo_quality.py --only vae,m3     # of vae m3 exposure focus limit control seg start
     python benchmarks/demo_quality.py --sheet sheet.png # all real pairs to look at: 1, 2, mean, ours
     python benchmarks/demo_quality.py --table           # quality against steps, guidance and noises
@@ -88,6 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=DEMO, help="default: the one that ships")
     parser.add_argument("--data", help="data root (default: $DITFUSE_DATA, else ../shared/data)")
     parser.add_argument("--steps", type=int, help=f"default: the checkpoint's, at most {MOST_STEPS}")
+    parser.add_argument("--noises", type=int, help="default: the checkpoint's")
     parser.add_argument("--limit", type=int, default=0, help="pictures per item, evenly over the lists")
     parser.add_argument("--only", help=f"{','.join(ITEMS)} (default: all; none with a flag below)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet of the real pairs")
@@ -111,14 +112,14 @@ def start(args: argparse.Namespace) -> Bench:
         raise ValueError(f"--steps {args.steps} is not in 1 to {MOST_STEPS}, which this benchmark is about")
     root = sources.data_root(args.data)
     model = DiTFuse.load(args.checkpoint)
-    settings = model.settings(steps=args.steps, max_side=SIDE)
+    settings = model.settings(steps=args.steps, max_side=SIDE, noises=args.noises)
     steps = min(settings.steps, MOST_STEPS)
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {jax.device_count()} x {device.platform} ({device.device_kind})")
     scales = f"guidance {settings.guidance.text:g}, image guidance {settings.guidance.image:g}"
     how = f"{SIDE} px, {steps} steps, {scales}, noises {settings.noises}"
     print(f"checkpoint {model.checkpoint_id}, {how}")
-    return Bench(model, root, steps, args.limit)
+    return Bench(model, root, steps, settings.noises, args.limit)
 
 
 def main() -> None:
