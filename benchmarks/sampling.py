@@ -123,7 +123,7 @@ class Here:
         start = time.perf_counter()
         cache = jax.block_until_ready(sampler.prefix(self.network, self.rows))
         prefixed = time.perf_counter()
-        latents = sampler.sample(self.network, cache, self.rows, [noise], guidance=GUIDANCE, steps=steps)[0]
+        latents = sampler.sample(self.network, cache, self.rows, [[noise]], guidance=GUIDANCE, steps=steps)[0]
         return latents, Time(prefixed - start, (time.perf_counter() - prefixed) / steps)
 
 

@@ -40,7 +40,7 @@ def noise(height, width, seed=5):
 def run(network, tokenizer, rows, starts, guidance=GUIDANCE, steps=3, on_step=None, **layout):
     rows = sampler.layout(rows, branches(guidance), tokenizer, **layout)
     cache = sampler.prefix(network, rows)
-    return sampler.sample(network, cache, rows, starts, guidance=guidance, steps=steps, on_step=on_step)
+    return sampler.sample(network, cache, rows, [starts], guidance=guidance, steps=steps, on_step=on_step)
 
 
 def test_buckets_are_few_and_near():
