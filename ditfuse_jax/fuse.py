@@ -128,7 +128,7 @@ class DiTFuse:
           image1: visible, far-focused or over-exposed; it gives the size.
           image2: infrared, near-focused or under-exposed.
           prompt: an instruction, put into the template; with image placeholders it is used as it is.
-          seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead.
+          seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead, as the first.
           on_step: called as on_step(step, latents [h, w, C]) after steps 1 .. steps.
           how: steps, guidance, image_guidance, max_side, noises; default: the checkpoint's.
         Raises ValueError for images that cannot be fused, see `image.read`, and for weights that hold NaN.
@@ -209,7 +209,8 @@ class DiTFuse:
             self.encode(*both, max_side=settings.max_side) for both in zip(images1, images2, strict=True)
         ]
         seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
-        noises = self._noises(pairs, seeds, noise or [None] * len(pairs), settings.noises)
+        given = [None] * len(pairs) if noise is None else list(noise)
+        noises = self._noises(pairs, seeds, given, settings.noises)
         rows = [Row(render(prompt), pair.latents) for prompt, pair in zip(prompts, pairs, strict=True)]
         encoded = time.perf_counter()
         layout = sampler.layout(rows, branches(settings.guidance), self.tokenizer)

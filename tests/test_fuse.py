@@ -108,6 +108,10 @@ def test_several_noises_give_the_mean_of_what_each_leads_to(model):
         np.testing.assert_array_equal(seen[2], result.latents)
     assert np.abs(alone[1] - alone[0]).max() > 1e-2  # so the mean is none of them
     together = model.fuse_batch(*zip(*pairs, strict=True), [PROMPT] * 2, noises=3, **SHORT)
+    given = model.fuse_batch(
+        *([image] * 2 for image in images), [PROMPT] * 2, noise=np.stack([first] * 2), steps=2
+    )
+    np.testing.assert_allclose(given[1].latents, alone[0], atol=1e-4)
     for one, result in zip(pairs, together, strict=True):
         np.testing.assert_allclose(
             result.latents, model.fuse(*one, PROMPT, noises=3, **SHORT).latents, atol=1e-4
