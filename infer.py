@@ -113,8 +113,10 @@ def keep_compiled_programs() -> None:
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax import image, job, terminal  # after the settings; a second to import
-    from ditfuse_jax.fuse import DiTFuse, How
+    from ditfuse_jax import image  # after the settings; a second to import
+    from ditfuse_jax.inference import jobs as job  # after the settings; a second to import
+    from ditfuse_jax.inference import terminal  # after the settings; a second to import
+    from ditfuse_jax.inference.fuse import DiTFuse, How
 
     jobs, failed = jobs_of(flags, job)
     for one in jobs:

@@ -74,8 +74,8 @@ def on_examples(config):
 
 def main() -> int:
     args = arguments()
-    from ditfuse_jax import train_config
-    from ditfuse_jax.run import Place, data_root, devices_needed, run
+    from ditfuse_jax.training import config as train_config
+    from ditfuse_jax.training.start import Place, data_root, devices_needed, run
 
     config = train_config.load(args.config or PROJECT / "configs" / "smoke.py")
     config = train_config.override(config, args.set)

@@ -84,9 +84,9 @@ def main():
     import numpy as np
 
     import runs  # the tiny runs of the tests
-    from ditfuse_jax import training
-    from ditfuse_jax.run import devices_needed
-    from ditfuse_jax.sharding import make_mesh, parse_mesh, put_batch
+    from ditfuse_jax.training import step as training
+    from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
+    from ditfuse_jax.training.start import devices_needed
 
     jax.config.update("jax_num_cpu_devices", devices_needed(args.mesh))
     mesh = make_mesh(parse_mesh(args.mesh))

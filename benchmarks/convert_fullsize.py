@@ -38,8 +38,8 @@ def write(folder: Path) -> None:
     from convert.configs import autoencoder_config, phi3_config
     from convert.jobs import model_shapes, vae_shapes
     from convert.vae import vae_rules
+    from ditfuse_jax.checkpoints.folder import copy_tokenizer
     from ditfuse_jax.config import TransformerConfig, VAEConfig
-    from ditfuse_jax.weights import copy_tokenizer
 
     model, vae = TransformerConfig.omnigen_v1(**FACTORS), VAEConfig.sdxl()
     (folder / "vae").mkdir(parents=True)
@@ -63,7 +63,7 @@ def hollow(shapes: dict) -> dict[str, np.ndarray]:
 
 
 def write_random(path: Path, shapes: dict, given: dict) -> None:
-    from ditfuse_jax.tensorfile import Spec, write_tensors
+    from ditfuse_jax.checkpoints.safetensors import Spec, write_tensors
 
     rng = np.random.default_rng(0)
     block = (0.02 * rng.standard_normal(2 * BLOCK, np.float32)).astype(np.float32)
@@ -89,7 +89,7 @@ def convert(source: Path, target: Path) -> None:
 
 def load_and_run(folder: Path) -> None:
     """Guidance 1 and 1 leaves one branch, one step is one velocity evaluation."""
-    from ditfuse_jax.fuse import DiTFuse
+    from ditfuse_jax.inference.fuse import DiTFuse
 
     start = time.perf_counter()
     model = DiTFuse.load(folder)

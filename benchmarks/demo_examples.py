@@ -11,7 +11,7 @@ import demo_sheet
 from baselines import mean
 
 from ditfuse_jax import image as images
-from ditfuse_jax.fuse import DEMO, DiTFuse
+from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.task import request
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"

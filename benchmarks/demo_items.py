@@ -19,9 +19,9 @@ from demo_cases import SIDE, Case
 from ditfuse_jax import image as images
 from ditfuse_jax.data import control
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
-from ditfuse_jax.fuse import DiTFuse
+from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.task import request
-from ditfuse_jax.validation import psnr
+from ditfuse_jax.training.validation import psnr
 
 PROJECT = Path(__file__).parents[1]
 BATCH = 4  # pairs fused at once

@@ -22,7 +22,7 @@ from demo_cases import SIDE, Case
 from demo_items import BATCH, ITEMS, Bench, fuse_all, heading, mean_psnr, table
 
 from ditfuse_jax.data import sources
-from ditfuse_jax.fuse import DEMO, DiTFuse
+from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.task import request
 
 MOST_STEPS = 20

@@ -23,11 +23,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from ditfuse_jax import flow
-from ditfuse_jax.attention import attention
 from ditfuse_jax.config import TransformerConfig
-from ditfuse_jax.model import Patches, Transformer, patchify, row_length
-from ditfuse_jax.precision import matmul
+from ditfuse_jax.models import flow
+from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, row_length
+from ditfuse_jax.ops.attention import attention
+from ditfuse_jax.ops.products import matmul
 from ditfuse_jax.prompt import Prompt
 
 TEXT, SIDE, BRANCHES = 120, 32, 3  # text tokens; latent side of 256 px; guidance branches

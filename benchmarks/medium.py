@@ -11,7 +11,7 @@ from flax import nnx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ditfuse_jax.config import TransformerConfig  # noqa: E402
-from ditfuse_jax.model import Transformer  # noqa: E402
+from ditfuse_jax.models.omnigen import Transformer  # noqa: E402
 
 SIDE = 32  # latent cells of 256 pixels
 HEAD_DIM = 64

@@ -30,10 +30,11 @@ from medium import CONFIG, SIDE, build, to_diffusers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ditfuse_jax import flow, sampler  # noqa: E402
 from ditfuse_jax.config import TransformerConfig  # noqa: E402
-from ditfuse_jax.mask import attention_mask  # noqa: E402
-from ditfuse_jax.model import Transformer  # noqa: E402
+from ditfuse_jax.inference import sampler  # noqa: E402
+from ditfuse_jax.models import flow  # noqa: E402
+from ditfuse_jax.models.mask import attention_mask  # noqa: E402
+from ditfuse_jax.models.omnigen import Transformer  # noqa: E402
 from ditfuse_jax.prompt import Prompt, collate, encode, render  # noqa: E402
 
 GUIDANCE = flow.Guidance(2.0, 1.6)

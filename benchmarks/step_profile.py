@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import jax
+
 import training
 
 # What XLA calls an operation -> what it is; the first that fits.

@@ -36,13 +36,13 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 from medium import CONFIG, SIDE, build, to_diffusers  # noqa: E402
 
-from ditfuse_jax import flops, losses, parameters  # noqa: E402
 from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
-from ditfuse_jax.mask import attention_mask  # noqa: E402
-from ditfuse_jax.model import Patches, Transformer, patchify  # noqa: E402
-from ditfuse_jax.optimizer import optimizer  # noqa: E402
+from ditfuse_jax.models.mask import attention_mask  # noqa: E402
+from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
-from ditfuse_jax.train_config import OptimConfig  # noqa: E402
+from ditfuse_jax.training import flops, losses, parameters  # noqa: E402
+from ditfuse_jax.training.config import OptimConfig  # noqa: E402
+from ditfuse_jax.training.optimizer import optimizer  # noqa: E402
 
 TEXT, RANK, RATE = 96, 64, 1e-4
 WARM_UP = 1  # steps of each side that are not counted
@@ -282,8 +282,9 @@ def demo_side(kind: str) -> Here:
 
     kind: plain (default XLA flags, `plain_attention`, one scan), ours (16 rows), draws (configs/demo.py).
     """
-    from ditfuse_jax import model, transformer
-    from ditfuse_jax.train_config import load
+    from ditfuse_jax.models import blocks as transformer
+    from ditfuse_jax.models import omnigen as model
+    from ditfuse_jax.training.config import load
 
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
     rows, draws = (config.batch_size, config.draws) if kind == "draws" else (16, 1)

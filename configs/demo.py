@@ -9,7 +9,7 @@ import dataclasses
 
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
-from ditfuse_jax.train_config import OptimConfig, TrainConfig
+from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 # Many shapes: with nearly all batches in one, others came out scrambled.
 SMALL = ((128, 128), (96, 160), (160, 96), (112, 144), (144, 112))  # height, width

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from ditfuse_jax.data.mixture import Bucket
-from ditfuse_jax.train_config import load
+from ditfuse_jax.training.config import load
 
 demo = load(Path(__file__).with_name("demo.py"))
 SHAPES = (  # height, width, weight

@@ -6,7 +6,7 @@ The numbers are choices of ours; docs/demo_choices.md has the short runs behind 
 
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig
-from ditfuse_jax.train_config import OptimConfig, TrainConfig, VAETraining
+from ditfuse_jax.training.config import OptimConfig, TrainConfig, VAETraining
 
 CHANNELS = 32  # linear codes of 8 x 8 patches reach 32.7 dB with 32 channels, 28.6 dB with 16
 

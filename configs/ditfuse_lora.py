@@ -6,7 +6,7 @@
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import MixtureConfig
-from ditfuse_jax.train_config import OptimConfig, TrainConfig
+from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 SAMPLES = 316_392  # paper III-B1: samples of an epoch
 EPOCHS = 2  # paper IV-A

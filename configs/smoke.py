@@ -9,7 +9,7 @@ from pathlib import Path
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.m3 import M3Config
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
-from ditfuse_jax.train_config import OptimConfig, TrainConfig
+from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 config = TrainConfig(
     name="smoke",

@@ -11,9 +11,9 @@ from convert import engine, omnigen
 from convert.configs import autoencoder_config, phi3_config
 from convert.jobs import DIFFUSERS_STEM, write_with_progress
 from convert.vae import vae_rules
+from ditfuse_jax.checkpoints.folder import MODEL_FILE, VAE_FILE, copy_tokenizer, new_folder, read_folder
+from ditfuse_jax.checkpoints.safetensors import Spec, open_tensors
 from ditfuse_jax.config import POSITION_GRID, TransformerConfig, VAEConfig
-from ditfuse_jax.tensorfile import Spec, open_tensors
-from ditfuse_jax.weights import MODEL_FILE, VAE_FILE, copy_tokenizer, new_folder, read_folder
 
 
 def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:

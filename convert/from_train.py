@@ -8,15 +8,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ditfuse_jax import run, weights
-from ditfuse_jax.adapter import save_adapter
-from ditfuse_jax.checkpoint import Checkpoints
+from ditfuse_jax.checkpoints import folder as weights
+from ditfuse_jax.checkpoints.adapter import save_adapter
+from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, from_dict
-from ditfuse_jax.lora import merge
-from ditfuse_jax.parameters import Params, shapes
-from ditfuse_jax.sharding import make_mesh, parse_mesh
-from ditfuse_jax.tensorfile import save_tensors
-from ditfuse_jax.train_config import TrainConfig
+from ditfuse_jax.models.lora import merge
+from ditfuse_jax.training import start as run
+from ditfuse_jax.training.config import TrainConfig
+from ditfuse_jax.training.parameters import Params, shapes
+from ditfuse_jax.training.resume import Checkpoints
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 
 
 def from_train(

@@ -25,12 +25,8 @@ from convert.engine import Plan, Rule
 from convert.lora import check_fit, describe, merged, merged_kernels
 from convert.reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
 from convert.vae import vae_rules
-from ditfuse_jax.adapter import Adapter, read_adapter
-from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.model import Transformer
-from ditfuse_jax.tensorfile import Spec, write_tensors
-from ditfuse_jax.vae import VAE
-from ditfuse_jax.weights import (
+from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter
+from ditfuse_jax.checkpoints.folder import (
     FORMAT,
     MODEL_FILE,
     VAE_FILE,
@@ -42,6 +38,10 @@ from ditfuse_jax.weights import (
     write_config,
     write_vae_config,
 )
+from ditfuse_jax.checkpoints.safetensors import Spec, write_tensors
+from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.models.omnigen import Transformer
+from ditfuse_jax.models.vae import VAE
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 

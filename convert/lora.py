@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from convert.reader import licence, sha256
-from ditfuse_jax.adapter import PEFT_CONFIG, PEFT_TENSORS, Adapter, read_adapter, save_adapter, to_peft
+from ditfuse_jax.checkpoints.adapter import (
+    PEFT_CONFIG,
+    PEFT_TENSORS,
+    Adapter,
+    read_adapter,
+    save_adapter,
+    to_peft,
+)
+from ditfuse_jax.checkpoints.folder import new_folder
+from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.config import to_dict
-from ditfuse_jax.tensorfile import save_tensors
-from ditfuse_jax.weights import new_folder
 
 
 def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:

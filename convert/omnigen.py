@@ -11,7 +11,7 @@ import numpy as np
 from convert.configs import official_config
 from convert.engine import Rule, leading, linear, patch
 from ditfuse_jax.config import POSITION_GRID, TransformerConfig
-from ditfuse_jax.model import axis_table
+from ditfuse_jax.models.omnigen import axis_table
 
 LAYER = r"llm\.layers\.(\d+)\."
 RULES = (

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from convert.engine import FLOATS
-from ditfuse_jax.tensorfile import open_tensors
-from ditfuse_jax.weights import read_json
+from ditfuse_jax.checkpoints.folder import read_json
+from ditfuse_jax.checkpoints.safetensors import open_tensors
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 HUB_FILES = (

@@ -6,11 +6,18 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ditfuse_jax.adapter import CONFIG_FILE as ADAPTER_CONFIG
-from ditfuse_jax.adapter import PEFT_CONFIG, read_adapter
+from ditfuse_jax.checkpoints.adapter import CONFIG_FILE as ADAPTER_CONFIG
+from ditfuse_jax.checkpoints.adapter import PEFT_CONFIG, read_adapter
+from ditfuse_jax.checkpoints.folder import (
+    CONFIG_FILE,
+    FORMAT,
+    VAE_FORMAT,
+    read_folder,
+    read_json,
+    read_vae_folder,
+)
+from ditfuse_jax.checkpoints.safetensors import Spec, read_header
 from ditfuse_jax.config import to_dict
-from ditfuse_jax.tensorfile import Spec, read_header
-from ditfuse_jax.weights import CONFIG_FILE, FORMAT, VAE_FORMAT, read_folder, read_json, read_vae_folder
 
 
 def report(folder: Path) -> list[str]:

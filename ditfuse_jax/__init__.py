@@ -5,13 +5,13 @@ import importlib
 
 # Public name -> module. Loaded on first use: nnx, transformers, grain and orbax each cost 0.3 to 0.8 s.
 _EXPORTS = {
-    "DiTFuse": "ditfuse_jax.fuse",
+    "DiTFuse": "ditfuse_jax.inference.fuse",
     "LoraConfig": "ditfuse_jax.config",
     "TransformerConfig": "ditfuse_jax.config",
     "VAEConfig": "ditfuse_jax.config",
     "SamplingConfig": "ditfuse_jax.config",
-    "Transformer": "ditfuse_jax.model",
-    "VAE": "ditfuse_jax.vae",
+    "Transformer": "ditfuse_jax.models.omnigen",
+    "VAE": "ditfuse_jax.models.vae",
 }
 __all__ = list(_EXPORTS)
 __version__ = "0.1.0"

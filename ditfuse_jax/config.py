@@ -6,7 +6,9 @@ import difflib
 import types
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 
+DEMO = Path(__file__).parent / "demo"  # the checkpoint folder that ships with the package
 PATCH = 2  # latent cells per patch side
 VAE_FACTOR = 8  # pixels per latent cell side of the released VAE (three 2x down-samplings)
 POSITION_GRID = 192  # side of the sin-cos position table, in patches

@@ -14,7 +14,7 @@ from conftest import golden
 from convert.engine import Rule, layer, linear, plan
 from convert.omnigen import RULES, transformer_config
 from ditfuse_jax.config import TransformerConfig
-from ditfuse_jax.model import Patches, Transformer, patchify, unpatchify
+from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, unpatchify
 from ditfuse_jax.prompt import Prompt
 
 PEFT_NAMES = {

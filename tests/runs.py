@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from conftest import PROGRAMS
-from ditfuse_jax import parameters
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
 from ditfuse_jax.prompt import Prompt
-from ditfuse_jax.sharding import make_mesh, parse_mesh, shardings
-from ditfuse_jax.train_config import OptimConfig, TrainConfig
+from ditfuse_jax.training import parameters
+from ditfuse_jax.training.config import OptimConfig, TrainConfig
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh, shardings
 
 PROJECT = Path(__file__).parents[1]
 ROWS, TEXT, SIDE = 8, 6, 32
@@ -108,7 +108,7 @@ def write_photos(root: Path, count: int = 12) -> Path:
 RUN = """# SPDX-License-Identifier: Apache-2.0
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
-from ditfuse_jax.train_config import OptimConfig, TrainConfig
+from ditfuse_jax.training.config import OptimConfig, TrainConfig
 config = TrainConfig(
     name="tiny", model=TransformerConfig.tiny(num_layers=1), vae=VAEConfig.tiny(scaling_factor=1.0),
     mixture=MixtureConfig(sources=(SourceConfig(name="m3", path="photos"),), text_dropout=0.2,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.data import segmentation
-from ditfuse_jax.validation import psnr
+from ditfuse_jax.training.validation import psnr
 from synthetic import noise, synthetic_root  # noqa: F401  (a fixture)
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

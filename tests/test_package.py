@@ -8,7 +8,7 @@ import pytest
 
 import ditfuse_jax
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig, from_dict, to_dict
-from ditfuse_jax.mask import attention_mask
+from ditfuse_jax.models.mask import attention_mask
 
 
 def test_import_is_light():

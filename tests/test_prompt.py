@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import golden
-from ditfuse_jax.mask import attention_mask, suffix_visible_until
+from ditfuse_jax.models.mask import attention_mask, suffix_visible_until
 from ditfuse_jax.prompt import (
     DROPPED_PROMPT,
     IMAGE_ONLY_PROMPT,

@@ -13,13 +13,11 @@ import cv2
 import numpy as np
 
 from ditfuse_jax import prompt
-from ditfuse_jax.config import closest
+from ditfuse_jax.config import DEMO, closest
 from ditfuse_jax.data import loader, samples, sheet, sources
 from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, resolve
 
 PRESETS = {"paper": MixtureConfig.paper, "demo": MixtureConfig.demo, "smoke": MixtureConfig.smoke}
-# a checkpoint folder, whose tokenizer serves where none is named
-SHIPPED = Path(__file__).parents[1] / "demo"
 
 
 def read_config(name: str) -> MixtureConfig:
@@ -191,7 +189,7 @@ def main() -> int:
     if args.command == "show":
         show(mixture, args.out, args.rows, args.side)
         return 0
-    tokenizer = prompt.load_tokenizer(args.tokenizer or SHIPPED)
+    tokenizer = prompt.load_tokenizer(args.tokenizer or DEMO)
     if args.command == "check":
         return 1 if check(mixture, tokenizer) else 0
     bench(mixture, tokenizer, args.samples, args.batch_size, args.workers)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint folder: read, verify, shard, write.
+
+    config.json            {"format", "version", "model", "vae", "sampling", "provenance"}
+    tokenizer.json ...     the tokenizer's files as they came
+    model.safetensors      the transformer: names are dot paths of the modules, layers stacked on axis 0
+    vae.safetensors        the autoencoder
+
+A folder appears under its name only when it is complete.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from ditfuse_jax.checkpoints.safetensors import open_tensors, read_header, save_tensors
+from ditfuse_jax.config import CheckpointConfig, VAEConfig, from_dict, to_dict
+
+FORMAT, VAE_FORMAT, VERSION = "ditfuse-jax", "ditfuse-jax-vae", 1
+MODEL_FILE, VAE_FILE, CONFIG_FILE = "model.safetensors", "vae.safetensors", "config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+LOW = np.dtype(ml_dtypes.bfloat16)
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object; raises ValueError naming the file when it is missing, damaged or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); copy or download it again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__} where an object of settings should be")
+    return value
+
+
+def read_folder(folder: Path) -> tuple[CheckpointConfig, dict]:
+    """Config and provenance of a checkpoint folder; raises ValueError for another, saying what it is."""
+    values = _read_config(Path(folder), (FORMAT,))
+    provenance = values.pop("provenance", {})
+    return from_dict(CheckpointConfig, values, where=str(Path(folder) / CONFIG_FILE)), provenance
+
+
+def read_vae_folder(folder: Path) -> tuple[VAEConfig, dict]:
+    """Config and provenance of the autoencoder in a checkpoint folder, or in a folder that holds it alone."""
+    values = _read_config(Path(folder), (FORMAT, VAE_FORMAT))
+    where = str(Path(folder) / CONFIG_FILE)
+    return from_dict(VAEConfig, values.get("vae", {}), where=where), values.get("provenance", {})
+
+
+def _read_config(folder: Path, formats: tuple[str, ...]) -> dict:
+    """config.json without its format and version, which are checked."""
+    if not folder.is_dir():
+        raise ValueError(f"no checkpoint folder {folder}; make one with `python -m convert`")
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {CONFIG_FILE}, so it is no checkpoint folder; {_advice(folder)}")
+    values = read_json(path)
+    if (kind := values.pop("format", None)) not in formats:
+        alone = "it holds an autoencoder alone; name a whole checkpoint"
+        raise ValueError(f"{path} is not of this kind: {alone if kind == VAE_FORMAT else _advice(folder)}")
+    if (version := values.pop("version", None)) != VERSION:
+        raise ValueError(
+            f"{path} has version {version}, this library reads {VERSION}; convert the checkpoint again"
+        )
+    return values
+
+
+def _advice(folder: Path) -> str:
+    if (folder / "adapter.json").is_file() or (folder / "adapter_config.json").is_file():
+        return "it is an adapter: load it with lora=... on top of a checkpoint"
+    return "convert published weights with `python -m convert omnigen SRC DST`"
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """`config.json` of a checkpoint folder, without its provenance."""
+    return read_folder(folder)[0]
+
+
+def stored_dtype(path: Path) -> np.dtype:
+    """The dtype that most of the bytes of a safetensors file have."""
+    sizes: dict[np.dtype, int] = {}
+    for entry in read_header(path).values():
+        sizes[entry.spec.dtype] = sizes.get(entry.spec.dtype, 0) + entry.spec.nbytes
+    return max(sizes, key=sizes.get)
+
+
+def load_params(
+    path: Path,
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    sharding: Mapping[str, jax.sharding.Sharding] | None = None,
+    dtype=None,
+    *,
+    check_finite: bool = False,
+) -> dict[str, jax.Array]:
+    """Reads a tensor file of a checkpoint folder, strictly, without holding it in memory twice.
+
+    Tensors are memory-mapped. On the CPU one that is already in the wanted dtype is used in place (its pages
+    stay the file's), otherwise it is cast, tensor by tensor; each device gets only the slice it holds.
+
+    Args:
+      path: `model.safetensors` or `vae.safetensors`.
+      shapes: {dot path: anything with .shape and .dtype}; the file must hold these tensors and no others.
+      sharding: {dot path: sharding}; default: the first device.
+      dtype: of the result; default: that of `shapes`.
+      check_finite: refuse NaN and infinity; this reads the whole file.
+    Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; the checkpoint folder is incomplete, convert or copy it again")
+    stored = open_tensors(path)
+    _check_names(path, stored, shapes)
+    if check_finite and (wrong := [name for name, array in stored.items() if not is_finite(array)]):
+        raise ValueError(
+            f"{path} holds NaN or infinity in {', '.join(sorted(wrong))}; copy or convert it again"
+        )
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return {
+        name: _place(stored[name], np.dtype(dtype or leaf.dtype), sharding[name] if sharding else first)
+        for name, leaf in shapes.items()
+    }
+
+
+def _check_names(path: Path, stored: Mapping[str, np.ndarray], shapes: Mapping) -> None:
+    problems = [f"{name}: missing in the file" for name in sorted(shapes.keys() - stored.keys())]
+    problems += [f"{name}: the model has no such parameter" for name in sorted(stored.keys() - shapes.keys())]
+    for name in sorted(stored.keys() & shapes.keys()):
+        if stored[name].shape != tuple(shapes[name].shape):
+            problems.append(
+                f"{name}: the file has {stored[name].shape}, the model wants {tuple(shapes[name].shape)}"
+            )
+    if problems:
+        raise ValueError(
+            f"{path} does not fit its {CONFIG_FILE}; convert the checkpoint again:\n  "
+            + "\n  ".join(problems)
+        )
+
+
+def _place(array: np.ndarray, dtype: np.dtype, sharding) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: _aligned(array[index], dtype))
+
+
+def _aligned(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array in `dtype`: itself where nothing changes, else a 64-byte aligned copy that JAX takes."""
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    room = np.empty(array.size * dtype.itemsize + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.size * dtype.itemsize].view(dtype).reshape(array.shape)
+    np.copyto(copy, array, casting="unsafe")
+    return copy
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no element is NaN or infinite; for bfloat16 by the exponent bits, as numpy has no fast path."""
+    if array.dtype == LOW:
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint16)
+        return all((flat[at : at + 2**22] & 0x7F80 != 0x7F80).all() for at in range(0, flat.size, 2**22))
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[at : at + 2**22]).all() for at in range(0, flat.size, 2**22))
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside `target` to write into; it takes that name if all goes well and vanishes otherwise.
+
+    Raises ValueError if `target` exists without `overwrite`; it is replaced only by a complete folder.
+    """
+    target = Path(os.path.abspath(target))
+    if not overwrite and os.path.lexists(target):
+        raise ValueError(f"{target} exists; choose another name or add --overwrite")
+    if overwrite and target.exists() and not _replaceable(target):
+        raise ValueError(
+            f"{target} is not a folder that this library wrote; delete it yourself or choose another name"
+        )
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        _swap(partial, target)
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replaceable(target: Path) -> bool:
+    """Whether --overwrite may delete this folder: it is empty, or one of the kinds that we write."""
+    if not target.is_dir() or target.is_symlink():
+        return False
+    marks = (CONFIG_FILE, "adapter.json", "adapter_config.json", VAE_FILE)
+    return not any(target.iterdir()) or any((target / mark).is_file() for mark in marks)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    """Puts `partial` in the place of `target`; what stood there is deleted last, so no moment has neither."""
+    if not target.exists():
+        os.rename(partial, target)
+        return
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    os.rename(target, old)
+    try:
+        os.rename(partial, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old)
+
+
+def write_config(folder: Path, config: CheckpointConfig, provenance: Mapping) -> None:
+    """Writes `config.json`; it comes last, so a folder without it is an unfinished one."""
+    _write_config(
+        folder, {"format": FORMAT, "version": VERSION, **to_dict(config), "provenance": dict(provenance)}
+    )
+
+
+def write_vae_config(folder: Path, config: VAEConfig, provenance: Mapping) -> None:
+    """`write_config` of a folder that holds an autoencoder alone."""
+    values = {
+        "format": VAE_FORMAT,
+        "version": VERSION,
+        "vae": to_dict(config),
+        "provenance": dict(provenance),
+    }
+    _write_config(folder, values)
+
+
+def _write_config(folder: Path, values: Mapping) -> None:
+    (folder / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def check_tokenizer(folder: Path) -> None:
+    """ValueError unless `folder` has a tokenizer.json and all of its tokenizer's JSON files are whole."""
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(
+            f"{folder} has no tokenizer.json; download tokenizer.json, tokenizer_config.json and "
+            f"special_tokens_map.json of the checkpoint into it"
+        )
+    for name in TOKENIZER_FILES:
+        if name.endswith(".json") and (folder / name).is_file():
+            read_json(folder / name)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the tokenizer's files; raises ValueError as `check_tokenizer` does."""
+    check_tokenizer(source)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def save_folder(
+    folder: Path,
+    config: CheckpointConfig,
+    *,
+    model: Mapping[str, jax.Array],
+    vae: Mapping[str, jax.Array],
+    tokenizer: Path,
+    provenance: Mapping,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint folder from parameters in memory.
+
+    Args:
+      model, vae: {dot path: array}, in the dtypes to store.
+      tokenizer: folder whose tokenizer files are copied.
+      provenance: JSON values that say where the weights come from.
+    """
+    with new_folder(folder, overwrite=overwrite) as partial:
+        save_tensors(partial / MODEL_FILE, model, {"format": FORMAT})
+        save_tensors(partial / VAE_FILE, vae, {"format": FORMAT})
+        copy_tokenizer(Path(tokenizer), partial)
+        write_config(partial, config, provenance)
+
+
+def parameter_shapes(build: Callable) -> dict[str, jax.ShapeDtypeStruct]:
+    """{dot path: shape and dtype} of the module that `build()` makes, without making it."""
+    from flax import nnx  # half a second; only callers that build networks pay for it
+
+    state = nnx.state(nnx.eval_shape(build))
+    return {path_name(path): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+
+
+def path_name(path: tuple) -> str:
+    """The dot path of an nnx path: ("layers", "attn", "qkv", "kernel") -> "layers.attn.qkv.kernel"."""
+    return ".".join(map(str, path))

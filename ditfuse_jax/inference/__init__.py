@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From image files and an instruction to a fused picture."""

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures to make from files: which pairs and prompts, in what order, what is written, what failed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from ditfuse_jax import image
+from ditfuse_jax.inference.fuse import DiTFuse, Fused, Settings
+from ditfuse_jax.inference.plan import Plan
+
+
+class Job(NamedTuple):
+    image1: Path
+    image2: Path
+    prompt: str  # the whole prompt or an instruction, see DiTFuse.fuse
+    out: Path
+
+
+class Failure(NamedTuple):
+    out: Path
+    message: str
+
+
+class Report(NamedTuple):
+    written: tuple[Path, ...]
+    failed: tuple[Failure, ...]
+
+
+class Watch(NamedTuple):
+    """What a run tells while it works."""
+
+    on_plan: Callable[[Job, Plan], None]  # before each picture
+    on_step: Callable[[], None]  # after each sampling step
+    on_done: Callable[[Job, Fused], None]
+    on_failure: Callable[[Failure], None]
+
+
+def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[Failure]]:
+    """One job per stem in `image1/` and `image2/` of a folder, in order of names; results are out/<stem>.png.
+
+    Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
+    whose suffix is not of an image are left out. Raises ValueError if there are no images at all.
+    """
+    sides = [_by_stem(folder / name) for name in ("image1", "image2")]
+    stems = sorted(sides[0].keys() | sides[1].keys())
+    if not stems:
+        raise ValueError(f"{folder}: image1/ and image2/ hold no images; put pairs of the same name there")
+    jobs, lonely = [], []
+    for stem in stems:
+        target = out / f"{stem}.png"
+        if twice := next((side[stem] for side in sides if len(side.get(stem, ())) > 1), None):
+            names = f"{twice[1]} and {twice[0]}"
+            lonely.append(Failure(target, f"{names} have one name; rename or remove one of them"))
+        elif stem in sides[0] and stem in sides[1]:
+            jobs.append(Job(sides[0][stem][0], sides[1][stem][0], prompt, target))
+        else:
+            side = 1 if stem in sides[0] else 0
+            have = sides[1 - side][stem][0]
+            lonely.append(
+                Failure(target, f"{have}: no image of the same name in {folder / f'image{side + 1}'}; add it")
+            )
+    return jobs, lonely
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is no folder; --image-dir needs image1/ and image2/ with images of the same names"
+        )
+    suffixes, found = Image.registered_extensions(), {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file():
+            found.setdefault(file.stem, []).append(file)
+    return found
+
+
+def prompt_jobs(image1, image2, prompts: Sequence[str], out: Path) -> list[Job]:
+    """One job per prompt for one pair; results are out/1.png, out/2.png, ... in the order of the lines."""
+    width = len(str(len(prompts)))
+    return [Job(image1, image2, prompt, out / f"{i:0{width}d}.png") for i, prompt in enumerate(prompts, 1)]
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The lines of a prompt file; empty lines and lines that start with # are left out."""
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file}: cannot be read as UTF-8 text ({error}); give one prompt per line"
+        ) from error
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise ValueError(f"{file}: holds no prompt; write one per line")
+    return prompts
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """Those whose result is not there yet; results appear only when whole, see `image.write`."""
+    return [job for job in jobs if not job.out.exists()]
+
+
+def run(
+    model: DiTFuse, jobs: Sequence[Job], settings: Settings, *, seed: int, watch: Watch, go_on: bool
+) -> Report:
+    """Makes all pictures; jobs with the same pair follow each other, and share what they can.
+
+    With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
+    """
+    written, failed = [], []
+    for group in _by_pair(jobs):
+        try:
+            for job, _ in zip(group, _fuse(model, group, settings, seed, watch), strict=True):
+                written.append(job.out)
+        except (ValueError, OSError) as error:
+            if not go_on:
+                raise
+            lost = [Failure(job.out, str(error)) for job in group if job.out not in written]
+            failed += lost
+            for failure in lost:
+                watch.on_failure(failure)
+    return Report(tuple(written), tuple(failed))
+
+
+def _by_pair(jobs: Sequence[Job]) -> list[list[Job]]:
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((str(job.image1), str(job.image2)), []).append(job)
+    return list(groups.values())
+
+
+def _fuse(model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch: Watch) -> Iterator[Path]:
+    """Fuses and writes jobs that share their pair, one at a time."""
+    options = {
+        "steps": settings.steps,
+        "guidance": settings.guidance.text,
+        "image_guidance": settings.guidance.image,
+        "max_side": settings.max_side,
+        "noises": settings.noises,
+    }
+    first, second = image.read(group[0].image1), image.read(group[0].image2)
+    image.check_same_size(first, second, (str(group[0].image1), str(group[0].image2)))
+    watch.on_plan(group[0], model.plan(*first.shape[:2], group[0].prompt, **options))
+    prompts = [job.prompt for job in group]
+    results = model.fuse_prompts(
+        first, second, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **options
+    )
+    for job, result in zip(group, results, strict=True):
+        text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id)
+        image.write(job.out, result.image, metadata=text)
+        watch.on_done(job, result)
+        yield job.out
+
+
+def metadata(job: Job, settings: Settings, *, seed: int, checkpoint: str) -> dict[str, str]:
+    """What a picture was made with, as text."""
+    return {
+        "prompt": job.prompt,
+        "seed": str(seed),
+        "steps": str(settings.steps),
+        "guidance": str(settings.guidance.text),
+        "image_guidance": str(settings.guidance.image),
+        "max_side": str(settings.max_side),
+        "noises": str(settings.noises),
+        "checkpoint": checkpoint,
+        "software": "ditfuse-jax",
+    }

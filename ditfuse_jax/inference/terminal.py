@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What infer.py shows: the plan before it runs, a bar with the time left, the path of each picture."""
+
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from ditfuse_jax.inference.jobs import Failure, Job, Watch
+from ditfuse_jax.inference.plan import Plan, describe
+
+
+class Compiled(NamedTuple):
+    """Programs that XLA compiled, and programs taken from the persistent compilation cache."""
+
+    new: int
+    cached: int
+
+
+@contextmanager
+def progress(num_jobs: int, steps: int):
+    """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed."""
+    shown: list[Plan] = []
+    with tqdm(total=num_jobs * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
+
+        def on_plan(job: Job, plan: Plan):
+            if plan not in shown:
+                tqdm.write(describe(plan), file=sys.stdout)
+                shown.append(plan)
+            bar.set_description(job.out.stem)
+
+        def on_failure(failure: Failure):
+            tqdm.write(f"failed      {failure.message}", file=sys.stderr)
+            bar.total -= steps  # what is left, near enough: a failed pair rarely takes a step
+            bar.refresh()
+
+        yield Watch(
+            on_plan=on_plan,
+            on_step=lambda: bar.update() and None,
+            on_done=lambda job, _: tqdm.write(f"written     {job.out}", file=sys.stdout),
+            on_failure=on_failure,
+        )
+
+
+@contextmanager
+def count_compiled():
+    """Yields a function that says what was `Compiled` inside the with block until now."""
+    events: Counter[str] = Counter()
+
+    def count(name: str, *_, **__):
+        events[name.rsplit("/", 1)[-1]] += 1
+
+    jax.monitoring.register_event_listener(count)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        # a program from the cache passes through the same timer as one that is compiled
+        yield lambda: Compiled(
+            events["backend_compile_duration"] - events["cache_hits"], events["cache_hits"]
+        )
+    finally:
+        jax.monitoring.unregister_event_listener(count)
+        jax.monitoring.unregister_event_duration_listener(count)

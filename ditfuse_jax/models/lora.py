@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear layers of the blocks, and low-rank adapters on them: live, or merged into the kernels (paper eq.
+3).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ditfuse_jax.config import LoraConfig, TransformerConfig
+from ditfuse_jax.ops.products import joined_matmul, matmul, one_cpu
+
+
+class LoRAParam(nnx.Variable):
+    """A weight of an adapter. Not an nnx.Param, so that a filter for the base never catches it."""
+
+
+class Linear(nnx.Module):
+    """x W (+ b) with W [in, out]; float32 out, multiplied in the compute dtype."""
+
+    def __init__(
+        self, num_in: int, num_out: int, *, use_bias=True, init=None, dtype, param_dtype, rngs: nnx.Rngs
+    ):
+        init = init or nnx.initializers.lecun_normal()
+        self.dtype = dtype
+        self.kernel = nnx.Param(init(rngs.params(), (num_in, num_out), param_dtype))
+        self.bias = nnx.Param(jnp.zeros((num_out,), param_dtype)) if use_bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = matmul(x, self.kernel[...], self.dtype)
+        return y if self.bias is None else y + jnp.broadcast_to(self.bias[...].astype(jnp.float32), y.shape)
+
+
+class LoRALinear(Linear):
+    """W x + scale * B A x. A starts as N(0, 1 / rank), B as zero (PEFT's "gaussian"), so the adapter starts
+    as nothing.
+    """
+
+    def __init__(self, num_in: int, num_out: int, *, lora: LoraConfig, rngs: nnx.Rngs, **linear):
+        super().__init__(num_in, num_out, rngs=rngs, **linear)
+        self.scale = lora.scale
+        self.lora_a = LoRAParam(jax.random.normal(rngs.params(), (num_in, lora.rank)) / lora.rank)
+        self.lora_b = LoRAParam(jnp.zeros((lora.rank, num_out)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        low = self.scale * matmul(x, self.lora_a[...], self.dtype)
+        if one_cpu() and self.bias is None:
+            return joined_matmul(x, self.kernel[...], low, self.lora_b[...], self.dtype)
+        return super().__call__(x) + matmul(low, self.lora_b[...], self.dtype)
+
+
+def block_linear(cfg: TransformerConfig, name: str, num_in: int, num_out: int, **linear) -> Linear:
+    """The linear layer `name` of a block: with a live adapter where cfg.lora targets it."""
+    linear = {"use_bias": False, "dtype": cfg.dtype, **linear}
+    if cfg.lora is not None and name in cfg.lora.targets:
+        return LoRALinear(num_in, num_out, lora=cfg.lora, **linear)
+    return Linear(num_in, num_out, **linear)
+
+
+def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
+    """Adds an adapter to base kernels: W + scale * A B, computed in float32 and returned in W's dtype.
+
+    Args:
+      params: flat {path: array}; kernels `layers.<linear>.kernel` [L, in, out].
+      adapter: flat {path: array} with `layers.<linear>.lora_a` [L, in, r] and `.lora_b` [L, r, out] for each
+        target.
+
+    Raises ValueError when an adapter tensor is missing, unknown or does not fit its kernel.
+    """
+    wanted = {f"layers.{name}.{part}" for name in lora.targets for part in ("lora_a", "lora_b")}
+    if wrong := sorted(wanted ^ adapter.keys()):
+        raise ValueError(
+            f"the adapter and its targets {', '.join(lora.targets)} differ in {', '.join(wrong)}"
+        )
+    merged = dict(params)
+    for name in lora.targets:
+        a, b = (adapter[f"layers.{name}.{part}"] for part in ("lora_a", "lora_b"))
+        kernel = params[f"layers.{name}.kernel"]
+        if kernel.shape != (a.shape[0], a.shape[1], b.shape[2]) or a.shape[2] != b.shape[1]:
+            raise ValueError(
+                f"layers.{name}: adapter {a.shape} x {b.shape} does not fit the kernel {kernel.shape}; "
+                "it was trained for another model"
+            )
+        merged[f"layers.{name}.kernel"] = _merged(kernel, a, b, lora.scale)
+    return merged
+
+
+@jax.jit
+def _merged(kernel, a, b, scale):
+    """One layer after the other: in float32 all layers of a large model would be gigabytes."""
+
+    def layer(parts):
+        kernel, a, b = (x.astype(jnp.float32) for x in parts)
+        return (kernel + scale * jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)).astype(parts[0].dtype)
+
+    return jax.lax.map(layer, (kernel, a, b))

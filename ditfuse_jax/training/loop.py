@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop."""
+
+import math
+import signal
+import threading
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ditfuse_jax.data.loader import Batch, Loader, make_loader
+from ditfuse_jax.data.mixture import Mixture
+from ditfuse_jax.training import flops, validation
+from ditfuse_jax.training.config import TrainConfig
+from ditfuse_jax.training.log import Clock, Log, progress, record
+from ditfuse_jax.training.parameters import Frozen
+from ditfuse_jax.training.resume import Checkpoints
+from ditfuse_jax.training.sharding import local_rows, put_batch
+from ditfuse_jax.training.step import Metrics, TrainState, code_statistics, new_state, sizes, train_step
+
+SAME = 1e-3  # relative; means of one array on two meshes differ in the order of their sums
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradient is not a number any more."""
+
+
+class Stop:
+    """Set by SIGTERM; the loop saves and ends."""
+
+    def __init__(self):
+        self.asked = False
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_):
+        self.asked = True
+
+
+class Pending(NamedTuple):
+    """A step that was dispatched and whose metrics were not read yet."""
+
+    step: int  # steps done after it
+    metrics: Metrics
+    index: np.ndarray  # of this process's rows
+    row_flops: float
+
+
+class Data(NamedTuple):
+    """Where batches come from; validation None where the mixture has no held-out lists."""
+
+    mixture: Mixture
+    validation: Mixture | None
+    tokenizer: object
+
+    def loader(self, mixture: Mixture, config: TrainConfig, mesh: Mesh, start: int, workers: int) -> Loader:
+        """This process's rows of every batch from `start` on."""
+        rows = local_rows(config.batch_size, mesh)
+        size = rows.stop - rows.start
+        hosts = {"host": rows.start // size, "num_hosts": config.batch_size // size}
+        settings = {"batch_size": config.batch_size, "start_batch": start, "workers": workers}
+        return make_loader(mixture, self.tokenizer, **settings, **hosts)
+
+
+class Fed(NamedTuple):
+    """A batch on the mesh."""
+
+    batch: Batch
+    stop: jax.Array  # bool, one flag per row: whether its process was asked to stop
+    index: np.ndarray  # of this process's rows
+    row_flops: float
+
+
+class Feed:
+    """The run's batches from number `start` on."""
+
+    def __init__(self, data: Data, config: TrainConfig, mesh: Mesh, start: int):
+        self.config, self.mesh, self.row_flops = config, mesh, {}
+        self.loader = data.loader(data.mixture, config, mesh, start, config.workers)
+
+    def next(self, asked: bool) -> Fed:
+        rows = next(self.loader)
+        shape = (rows.prompt.token_ids.shape[1], *rows.target.shape[1:3])
+        if shape not in self.row_flops:
+            self.row_flops[shape] = flops.row_flops(self.config, rows)
+        flags = np.full(rows.task.shape, asked)
+        batch, stop = (put_batch(part, self.config.batch_size, self.mesh) for part in (rows, flags))
+        return Fed(batch, stop, rows.index, self.row_flops[shape])
+
+
+class Report:
+    """Waits for dispatched steps, checks them and logs them."""
+
+    def __init__(self, config: TrainConfig, log: Log):
+        self.config, self.log, self.clock = config, log, Clock()
+        self.peak = flops.peak(config.model.dtype if config.stage == "model" else "float32")
+
+    def finish(self, pending: Pending | None) -> bool:
+        """True when some process was asked to stop. Raises Diverged."""
+        if pending is None:
+            return False
+        config, metrics = self.config, jax.device_get(pending.metrics)
+        check_finite(pending, metrics)
+        self.clock.add(config.batch_size, config.batch_size * pending.row_flops)
+        if pending.step % config.log_every == 0 or pending.step == config.steps:
+            speed, work = self.clock.read()
+            values = record(pending.step, metrics, rows_per_second=speed, flops=work)
+            self.log.write(values)
+            self.log.say(progress(values, steps=config.steps, batch_size=config.batch_size, peak=self.peak))
+        return bool(metrics.stop)
+
+
+def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh, workdir: Path) -> int:
+    """Trains until config.steps, or until SIGTERM; returns the number of steps done.
+
+    Args: params, frozen: starting weights; a checkpoint in the workdir replaces params.
+    Raises Diverged, CheckpointError, or ValueError when the workdir holds another run.
+    """
+    checkpoints, origin = Checkpoints(workdir, keep=config.keep), origin_notes(frozen, data)
+    state, step = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
+    del params
+    if step:
+        check_origin(checkpoints.notes(step), origin, config)
+    log, stop = Log(workdir, last_step=step), Stop()
+    log.say(f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps")
+    fixed = fixed_batches(data, config, mesh) if config.validate_every else None
+    feed, report = Feed(data, config, mesh, step), Report(config, log)
+
+    pending, stopping = None, False
+    while step < config.steps and not stopping:
+        fed = feed.next(stop.asked)
+        state, metrics = train_step(state, frozen, fed.batch, fed.stop, config=config)
+        step += 1
+        stopping = report.finish(pending)  # of the step before, while this one runs
+        pending = Pending(step, metrics, fed.index, fed.row_flops)
+        validates, saves = (due(step, every, config) for every in (config.validate_every, config.save_every))
+        if not (validates or saves or stopping):
+            checkpoints.check()
+            continue
+        stopping |= report.finish(pending)  # nothing is kept of a step that is not known to be finite
+        pending = None
+        loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
+        if saves or stopping:
+            notes = origin | code_notes(state, fed.batch, config)
+            checkpoints.save(state, config, step=step, loss=loss, notes=notes)
+        report.clock.read()
+
+    feed.loader.close()
+    checkpoints.wait()
+    checkpoints.close()
+    log.close()
+    if step < config.steps:
+        log.say(f"asked to stop: step {step} is saved; the same command continues")
+    return step
+
+
+def due(step: int, every: int, config: TrainConfig) -> bool:
+    """Every so many steps (0: never), and at the last one."""
+    return bool(every) and (step % every == 0 or step == config.steps)
+
+
+def origin_notes(frozen: Frozen, data: Data) -> dict:
+    """By what frozen weights and tokenizer are known again."""
+    vocabulary = crc32(data.tokenizer.backend_tokenizer.to_str().encode())
+    found = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
+    return {"frozen": found, "tokenizer": vocabulary}
+
+
+def check_origin(saved: dict, found: dict, config: TrainConfig) -> None:
+    """ValueError when frozen weights or tokenizer are not those that the run began with."""
+    check_frozen(saved.get("frozen", {}), found["frozen"], config)
+    if saved.get("tokenizer", found["tokenizer"]) != found["tokenizer"]:
+        raise ValueError(
+            f"the tokenizer {config.tokenizer or '(of init, or the demo)'} is not the one that this run "
+            "began with; name that one, or choose another --workdir"
+        )
+
+
+def resumed(
+    checkpoints: Checkpoints, state: TrainState, config: TrainConfig, mesh: Mesh
+) -> tuple[TrainState, int]:
+    """The last complete checkpoint, or `state` where there is none, and the steps done."""
+    step = checkpoints.latest()
+    if step is None:
+        return state, 0
+    shapes = jax.eval_shape(lambda: state)
+    jax.tree.map(lambda x: x.delete(), state)  # only its shapes are needed; room for the restored one
+    return checkpoints.restore(step, shapes, config, mesh), step
+
+
+def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:
+    """ValueError when the frozen weights are not those that the run began with."""
+    other = [name for name in saved if not math.isclose(saved[name], found.get(name, 0.0), rel_tol=SAME)]
+    if other:
+        raise ValueError(
+            f"the frozen weights of init {config.init or '(none)'}, init_vae {config.init_vae or '(none)'} "
+            f"are not those that this run began with: {other[0]} and {len(other) - 1} more differ; name the "
+            "folders it began with, or choose another --workdir"
+        )
+
+
+def code_notes(state: TrainState, batch, config: TrainConfig) -> dict:
+    """For an autoencoder, mean and spread of its codes: they become shift and scale of the latents."""
+    if config.stage == "model":
+        return {}
+    mean, spread = code_statistics(state.ema or state.params, batch.target, config=config)
+    return {"code_mean": float(mean), "code_spread": float(spread)}
+
+
+def check_finite(pending: Pending, metrics: Metrics) -> None:
+    if math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm):
+        return
+    raise Diverged(
+        f"step {pending.step}: loss {metrics.loss}, gradient norm {metrics.grad_norm}. Its samples have the "
+        f"indices {', '.join(map(str, pending.index.tolist()))}. The last checkpoint was written before it; "
+        "look at the samples, or start another --workdir with a lower optim.learning_rate"
+    )
+
+
+def fixed_batches(data: Data, config: TrainConfig, mesh: Mesh) -> validation.HeldOut:
+    with data.loader(data.validation, config, mesh, 0, 0) as loader:
+        rows = [next(loader) for _ in range(config.validation_batches)]
+    return validation.held_out([put_batch(batch, config.batch_size, mesh) for batch in rows], config)
+
+
+def validate(
+    state: TrainState, frozen: Frozen, fixed, step: int, config: TrainConfig, log: Log, workdir: Path
+) -> float:
+    """Losses and pictures of the held-out batches, logged; returns the loss."""
+    params = state.ema or state.params
+    found = validation.losses(params, frozen, fixed, config)
+    sheet = validation.pictures(params, frozen, fixed, config)
+    log.write({"step": step, "validation_loss": found["loss"], "validation_task_loss": found["task_loss"]})
+    log.picture("pictures", sheet, step)
+    if jax.process_index() == 0:
+        validation.write_picture(sheet, workdir / "pictures" / f"step_{step:06d}.png")
+    log.say(f"step {step}/{config.steps}  validation loss {found['loss']:.4f}")
+    return found["loss"]

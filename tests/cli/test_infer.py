@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import golden
+from convert.__main__ import main as convert
+from ditfuse_jax import image
+from ditfuse_jax.inference import fuse
+from ditfuse_jax.inference import jobs as job
+from ditfuse_jax.prompt import SOURCES
+
+SCRIPT = Path(__file__).parents[2] / "infer.py"
+FAST = ["--no-compile-cache", "--steps", "2", "--guidance", "1", "--image-guidance", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("converted") / "tiny"
+    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def infer():
+    spec = importlib.util.spec_from_file_location("infer", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def picture(file, height=32, width=48, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return [
+        "--image1",
+        str(picture(tmp_path / "a.png")),
+        "--image2",
+        str(picture(tmp_path / "b.png", seed=1)),
+    ]
+
+
+def test_one_picture_with_its_plan_and_its_text(infer, folder, pair, tmp_path, capsys):
+    out = tmp_path / "made" / "out.png"
+    words = ["--task", "light+", "--object", "cone", "--seed", "5"]
+    assert infer.main([*pair, *FAST, *words, "--checkpoint", str(folder), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    for pattern in (
+        r"size +48 x 32",
+        r"tokens +cond \d+ \+ 7 per step",
+        r"parameters +1.6 M",
+        r"memory +about",
+        r"steps +2",
+    ):
+        assert re.search(pattern, told)
+    assert told.index("steps") < told.index(f"written     {out}")
+    with Image.open(out) as written:
+        assert written.size == (48, 32)
+        text = written.text
+    assert text["prompt"].startswith("[CONTROL]. <LIGHT+>. This is the first image")
+    assert text["prompt"].endswith("Brighten the cone slightly.")
+    assert text["noises"] == "1"
+    assert (text["seed"], text["steps"], text["guidance"], text["image_guidance"]) == ("5", "2", "1.0", "1.0")
+    assert text["checkpoint"].startswith("tiny-")
+
+
+def test_a_folder_goes_on_past_bad_pairs_and_resumes(infer, folder, tmp_path, capsys):
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    for stem in ("a", "c", "d"):
+        picture(pairs / "image1" / f"{stem}.png", seed=1)
+        picture(pairs / "image2" / f"{stem}.jpg", 32, 64 if stem == "c" else 48, seed=2)
+    picture(pairs / "image1" / "lonely.png")
+    (pairs / "image1" / "b.png").write_bytes(b"no image")
+    picture(pairs / "image2" / "b.png")
+    (pairs / "image1" / "a.txt").write_text("a note beside its picture")
+    for suffix in ("png", "jpg"):
+        picture(pairs / "image1" / f"twice.{suffix}")
+    picture(pairs / "image2" / "twice.png")
+    flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder)]
+    assert infer.main(flags) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "d.png"]
+    told = capsys.readouterr().err
+    assert "4 of 6 pairs failed" in told
+    reasons = ("b.png: not an image", "different sizes", "lonely.png: no image of the same name")
+    for words in (*reasons, "twice.png and "):
+        assert words in told
+    (out / "d.png").unlink()
+    before = (out / "a.png").stat().st_mtime_ns
+    assert infer.main([*flags, "--resume"]) == 1
+    assert (out / "a.png").stat().st_mtime_ns == before
+    assert (out / "d.png").exists()
+    assert "finished    1 pictures are there already" in capsys.readouterr().out
+
+
+def test_a_prompt_file_makes_a_picture_per_line(infer, folder, pair, tmp_path):
+    (tmp_path / "prompts.txt").write_text("\ufeff# two\nfuse both\n\nmake it brighter\n")
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(tmp_path / "out")]
+    assert infer.main([*flags, "--prompt-file", str(tmp_path / "prompts.txt")]) == 0
+    texts = []
+    for name in ("1.png", "2.png"):
+        with Image.open(tmp_path / "out" / name) as written:
+            texts.append(written.text["prompt"])
+    assert [text.rsplit(": ", 1)[1] for text in texts] == ["fuse both", "make it brighter"]
+    assert all(text.startswith(SOURCES) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image1", "a.png"], "give both --image1 and --image2"),
+        (["--resume"], "--resume goes with --image-dir"),
+        (["--image-dir", "nowhere"], "nowhere/image1 is no folder"),
+        (["--image-dir", "x", "--image1", "a.png", "--image2", "b.png"], "leave --image1 and --image2 away"),
+        (["--prompt-file", "p.txt", "--prompt", "x"], "--prompt-file stands for --prompt"),
+        (["--prompt-file", "p.txt"], "p.txt: cannot be read"),
+        (["--out", "x.exe"], "cannot write .exe"),
+        (["--image1", "nowhere.png", "--image2", "b.png"], "nowhere.png: no such file"),
+        (["--segment", ","], "--segment ',' names nothing"),
+        (["--segment", "car", "--prompt", "fuse"], "name what to mark in the prompt"),
+        (["--object", "cone"], "--object goes with a light or contrast task"),
+        (["--checkpoint", "nowhere"], "no checkpoint folder nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(infer, folder, capsys, flags, message):
+    checkpoint = [] if "--checkpoint" in flags else ["--checkpoint", str(folder)]
+    assert infer.main([*flags, *checkpoint, *FAST]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+
+
+def test_the_default_checkpoint_is_the_one_that_ships(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuse, "DEMO", folder)
+    assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 0
+    assert "checkpoint  tiny-" in capsys.readouterr().out
+    monkeypatch.setattr(fuse, "DEMO", tmp_path)
+    assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 2
+    assert f"{tmp_path} has no config.json, so it is no checkpoint folder" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch):
+    jobs = [job.Job(tmp_path / "a.png", tmp_path / "b.png", "x", tmp_path / f"{i}.png") for i in (1, 2)]
+    image.write(jobs[0].out, np.zeros((16, 16, 3), np.uint8), metadata={})
+    monkeypatch.setattr(image.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        image.write(jobs[1].out, np.zeros((16, 16, 3), np.uint8), metadata={})
+    assert job.unfinished(jobs) == [jobs[1]]
+    assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
+
+
+def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pair, tmp_path):
+    command = [sys.executable, str(SCRIPT), *pair, "--checkpoint", str(folder), "--steps", "2"]
+    command += ["--out", str(tmp_path / "out.png")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+        for _ in range(2)
+    ]
+    counts = [
+        tuple(map(int, re.search(r"(\d+) compiled, (\d+) from the cache", run.stdout).groups()))
+        for run in runs
+    ]
+    assert counts[0][0] > 3
+    assert counts[0][1] == 0
+    assert counts[1] == (0, sum(counts[0]))
+    for run in runs:
+        lines = [line for line in run.stdout.splitlines() if line]
+        assert all(
+            re.match(r"(checkpoint|size|tokens|parameters|memory|steps|written|programs)  ", line)
+            for line in lines
+        )
+        assert not re.sub(r"\r?.*\d+%\|.*", "", run.stderr).strip()

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""train.py as real processes: mistakes, kills at any moment, SIGTERM, a full disk."""
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import runs
+from conftest import golden
+from ditfuse_jax.training import config as train_config
+from ditfuse_jax.training.log import keep_until
+
+TIMES = ("samples_per_second", "model_flops_per_second", "memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Data, a run file and a folder for compiled programs, shared by the module."""
+    folder = tmp_path_factory.mktemp("train")
+    runs.write_photos(folder / "data")
+    run = runs.write_run(folder, golden("ckpt_tiny"))
+    return {
+        "folder": folder,
+        "flags": ("--config", run, "--data", folder / "data"),
+    }
+
+
+def train(place, workdir, *more):
+    return runs.train(*place["flags"], "--workdir", workdir, *more)
+
+
+def losses(workdir: Path) -> list[dict]:
+    """log.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def complete_steps(workdir: Path) -> list[int]:
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(place):
+    code, output = train(place, place["folder"] / "whole")
+    assert code == 0, output
+    assert "step 24/24" in output
+    assert "samples/s" in output
+    assert "MFU" in output
+    return losses(place["folder"] / "whole")
+
+
+def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninterrupted, tmp_path):
+    assert [line["step"] for line in uninterrupted] == list(range(1, 25))
+    rng, kills = random.Random(0), 0
+    for _ in range(20):
+        process = runs.launch(*place["flags"], "--workdir", tmp_path / "killed")
+        started = len(complete_steps(tmp_path / "killed"))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            saving = list((tmp_path / "killed" / "checkpoints").glob("*tmp*"))
+            moved = len(complete_steps(tmp_path / "killed")) > started
+            if kills < 4 and (saving or moved) and rng.random() < 0.3:  # often in the middle of a save
+                process.kill()
+                kills += 1
+                break
+        output, _ = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+    assert kills >= 2
+    assert process.returncode == 0, output
+    assert losses(tmp_path / "killed") == uninterrupted
+
+
+def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_path):
+    process = runs.launch(*place["flags"], "--workdir", tmp_path, "--set", "save_every=1000")
+    for line in process.stdout:
+        if line.startswith("step 3/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, rest
+    assert "the same command continues" in rest
+    step = complete_steps(tmp_path)[-1]
+    assert 3 <= step < 24
+    code, output = train(place, tmp_path, "--set", "save_every=1000", "--mesh", "2")
+    assert code == 0, output
+    assert f"starts at step {step} of 24" in output
+    pairs = zip(losses(tmp_path), uninterrupted, strict=True)
+    assert all(
+        a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs
+    )  # the second part ran on two devices
+
+
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
+    flags = (*place["flags"], "--workdir", tmp_path, "--set", "keep=1")
+    process = runs.launch(*flags, "--set", "save_every=1000")
+    for line in process.stdout:
+        if line.startswith("step 3/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=120)
+    (step,) = complete_steps(tmp_path)
+    kept = files(tmp_path / "checkpoints" / str(step))
+    limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
+    process = runs.subprocess.run(
+        [*limited, *runs.command(*flags, "--set", "save_every=1")],
+        env=runs.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 1, process.stderr
+    assert "a checkpoint could not be written" in process.stderr
+    assert f"step {step} is the last complete one" in process.stderr
+    assert complete_steps(tmp_path) == [step]
+    assert files(tmp_path / "checkpoints" / str(step)) == kept
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(place, tmp_path):
+    (tmp_path / "log.jsonl").mkdir()
+    code, output = train(place, tmp_path)
+    assert code == 1, output
+    assert "log.jsonl" in output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path):
+    code, output = train(place, tmp_path, "--set", "optim.learning_rate=1e30", "--set", "optim.clip_norm=0")
+    assert code == 1, output
+    assert "Its samples have the indices" in output
+    assert "Traceback" not in output
+    for step in complete_steps(tmp_path):  # what was kept is finite
+        assert all(line["loss"] < 1e30 for line in losses(tmp_path) if line["step"] <= step)
+
+
+def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
+    process = runs.subprocess.run(
+        runs.command("--mesh", "2", "--workdir", tmp_path, "--set", "steps=2", "--set", "log_every=1"),
+        env=runs.environment() | {"DITFUSE_DATA": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert process.returncode == 0, process.stderr
+    for words in ("2 virtual CPU devices", "running configs/smoke.py", "pictures of examples/", "step 2/2"):
+        assert words in process.stdout
+    assert complete_steps(tmp_path) == [2]
+
+
+def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(place, uninterrupted):
+    code, output = train(place, place["folder"] / "whole", "--set", "seed=1", "--set", "optim.beta2=0.9")
+    assert code == 2, output
+    assert "seed: 0 -> 1" in output
+    assert "optim.beta2: 0.999 -> 0.9" in output
+
+
+MISTAKES = (
+    (("--set", "optim.learning_rte=1"), "did you mean optim.learning_rate"),
+    (("--set", "steps=many"), "'many' is not of type int"),
+    (("--set", "steps"), "write KEY=VALUE"),
+    (("--set", "batch_size=12", "--mesh", "8"), "does not divide over 8 devices"),
+    (("--set", "optim.accumulation=3"), "not a multiple of optim.accumulation 3"),
+    (("--mesh", "rows=2"), "--mesh rows=2"),
+    (("--data", "/nowhere"), "no data folder /nowhere"),
+    (("--config", "configs/smok.py"), "did you mean smoke"),
+    (("--workdir", "/proc/run"), "choose a folder that can be written to"),
+    (("--coordinator", "localhost:1"), "--num-processes and --process-id"),
+)
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
+def test_mistakes_end_in_one_sentence(place, tmp_path, flags, message):
+    flags = [str(runs.PROJECT / flag) if str(flag).startswith("configs/") else flag for flag in flags]
+    code, output = train(place, tmp_path, *flags)
+    assert code == 2, output
+    assert message in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_every_config_loads_and_ablations_differ_in_one_thing():
+    configs = {path.stem: train_config.load(path) for path in (runs.PROJECT / "configs").glob("*.py")}
+    assert {"smoke", "demo", "demo_vae", "ditfuse_lora", "full"} <= configs.keys()
+    base = train_config.flat(train_config.to_dict(configs["ditfuse_lora"]))
+    for name in ("no_tags", "m3_only", "fusion_only", "fusion_and_m3", "m3_blur", "m3_mask", "m3_noise"):
+        ours = train_config.flat(train_config.to_dict(configs[name]))
+        changed = {key for key in base.keys() | ours.keys() if base.get(key) != ours.get(key)} - {"name"}
+        families = {key.split(".")[1] for key in changed}
+        assert len(families) == 1, (name, families)
+        assert changed
+
+
+def test_overrides():
+    config = runs.config()
+    changed = train_config.override(
+        config, ["optim.learning_rate=1e-4", "mixture.sources.0.weight=2", "name=x"]
+    )
+    assert (changed.optim.learning_rate, changed.mixture.sources[0].weight, changed.name) == (1e-4, 2.0, "x")
+    assert train_config.override(config, []) == config
+
+
+def test_the_log_forgets_what_runs_again(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    keep_until(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run trained, as the folders that infer.py and PyTorch's PEFT load."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import runs
+from cases import config_of
+from conftest import golden
+from convert.__main__ import main as convert
+from ditfuse_jax.checkpoints import folder as weights
+from ditfuse_jax.checkpoints.adapter import HARMLESS, read_adapter
+from ditfuse_jax.checkpoints.safetensors import open_tensors
+from ditfuse_jax.config import LINEARS, LoraConfig
+from ditfuse_jax.models.lora import merge
+from ditfuse_jax.training import parameters
+from ditfuse_jax.training import step as training
+from ditfuse_jax.training.resume import Checkpoints
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh
+
+
+def saved(config, workdir, notes=None):
+    """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
+    params, frozen = parameters.random_params(config, make_mesh(parse_mesh("")))
+    params = {name: x + 0.1 for name, x in params.items()}
+    state = training.new_state(params, config, make_mesh(parse_mesh("")))
+    state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})
+    checkpoints = Checkpoints(workdir, keep=1)
+    checkpoints.save(state, config, step=3, loss=None, notes=notes or {})
+    checkpoints.wait()
+    checkpoints.close()
+    return jax.device_get(state), jax.device_get(frozen)
+
+
+def adapter_run(**optim):
+    settings = json.loads((golden("dit_tiny/lora_all") / "adapter_config.json").read_text())
+    lora = LoraConfig(rank=settings["r"], alpha=float(settings["lora_alpha"]), targets=LINEARS)
+    model = config_of("ckpt_tiny", lora=lora)
+    return dataclasses.replace(
+        runs.config(optim=optim), model=model, tokenizer=str(golden("ckpt_tiny")), frozen_dtype="bfloat16"
+    )
+
+
+def test_a_trained_adapter_has_the_names_and_shapes_of_peft(tmp_path):
+    state, _ = saved(adapter_run(), tmp_path / "run")
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "ours")]) == 0
+    assert convert(["export-lora", str(tmp_path / "ours"), str(tmp_path / "peft")]) == 0
+    folder = golden("dit_tiny/lora_all")
+    found, wanted = (load_file(place / "adapter_model.safetensors") for place in (tmp_path / "peft", folder))
+    assert {name: (x.shape, x.dtype) for name, x in found.items()} == {
+        name: (x.shape, x.dtype) for name, x in wanted.items()
+    }
+    settings, theirs = (
+        json.loads((place / "adapter_config.json").read_text()) for place in (tmp_path / "peft", folder)
+    )
+    assert set(settings["target_modules"]) == set(theirs["target_modules"])
+    for key in theirs.keys() & settings.keys() - HARMLESS:
+        assert settings[key] == theirs[key], key
+    again = read_adapter(tmp_path / "peft")
+    for name, value in state.params.items():
+        np.testing.assert_array_equal(again.tensors[name], value)
+
+
+def test_the_average_is_written_unless_raw_is_asked_for(tmp_path):
+    state, _ = saved(adapter_run(ema_decay=0.9), tmp_path / "run")
+    for flags, wanted in (([], state.ema), (["--raw"], state.params)):
+        target = tmp_path / f"adapter{len(flags)}"
+        assert convert(["from-train", str(tmp_path / "run"), str(target), *flags]) == 0
+        for name, value in read_adapter(target).tensors.items():
+            np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_a_merged_adapter_is_a_whole_checkpoint(tmp_path):
+    config = adapter_run()
+    state, frozen = saved(config, tmp_path / "run")
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge"]) == 0
+    base = {name: value.astype(np.float32) for name, value in frozen.model.items()}
+    expected = merge(base, state.params, config.model.lora)
+    found = open_tensors(tmp_path / "whole" / weights.MODEL_FILE)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)  # the same sum, elsewhere
+    assert weights.read_config(tmp_path / "whole").model == dataclasses.replace(config.model, lora=None)
+
+
+def test_an_autoencoder_gets_shift_and_scale_of_its_codes(tmp_path):
+    saved(runs.config(stage="vae"), tmp_path / "run", notes={"code_mean": 0.5, "code_spread": 4.0})
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "vae")]) == 0
+    cfg, _ = weights.read_vae_folder(tmp_path / "vae")
+    assert (cfg.shift_factor, cfg.scaling_factor) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [([], "has no checkpoints"), (["--step", "7"], "step 7; it has [3]")]
+)
+def test_a_step_that_is_not_there_is_an_error(tmp_path, capsys, flags, message):
+    if flags:
+        saved(runs.config(stage="vae"), tmp_path / "run")
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "out"), *flags]) == 2
+    assert message in capsys.readouterr().err

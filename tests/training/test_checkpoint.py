@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training state on disk: all of it comes back, on any mesh, or is refused with reasons."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import runs
+from ditfuse_jax.training import config as train_config
+from ditfuse_jax.training import loop as trainer
+from ditfuse_jax.training import parameters
+from ditfuse_jax.training import step as training
+from ditfuse_jax.training.resume import CheckpointError, Checkpoints, check_writable
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
+
+
+def fresh(config, mesh):
+    params, frozen = runs.weights(config, mesh)
+    return training.new_state(params, config, mesh), frozen
+
+
+def advance(state, frozen, config, mesh, numbers):
+    losses = []
+    for number in numbers:
+        rows = put_batch(runs.batch(number), runs.ROWS, mesh)
+        stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
+        state, metrics = training.train_step(state, frozen, rows, stop, config=config)
+        losses.append(np.asarray(metrics.loss).item())
+    return state, losses
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(tmp_path, lora):
+    config, mesh = runs.config(lora=lora, optim={"ema_decay": 0.9}), make_mesh(parse_mesh(""))
+    state, frozen = fresh(config, mesh)
+    state, _ = advance(state, frozen, config, mesh, range(3))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(state, config, step=3, loss=None, notes={})
+    expected, losses = advance(state, frozen, config, mesh, range(3, 6))  # while the save is under way
+    checkpoints.wait()
+    shapes = jax.eval_shape(lambda: expected)
+    again = checkpoints.restore(3, shapes, config, mesh)
+    again, same = advance(again, frozen, config, mesh, range(3, 6))
+    assert same == losses
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(expected))
+
+
+@pytest.mark.parametrize(("saved", "restored"), [("8", "2"), ("data=2,fsdp=4", ""), ("", "data=2,tensor=4")])
+def test_restoring_on_another_mesh(tmp_path, saved, restored):
+    config = runs.config()
+    state, frozen = fresh(config, make_mesh(parse_mesh(saved)))
+    state, _ = advance(state, frozen, config, make_mesh(parse_mesh(saved)), range(2))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state, config, step=2, loss=None, notes={})
+    checkpoints.wait()
+    mesh = make_mesh(parse_mesh(restored))
+    again = checkpoints.restore(2, jax.eval_shape(lambda: state), config, mesh)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(state))
+    assert again.params["layers.attn.qkv.kernel"].sharding.mesh.shape == mesh.shape
+
+
+def test_another_run_is_refused_with_the_differences(tmp_path):
+    config, mesh = runs.config(), make_mesh(parse_mesh(""))
+    state, _ = fresh(config, mesh)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state, config, step=1, loss=None, notes={})
+    checkpoints.wait()
+    other = dataclasses.replace(runs.config(model={"mlp_width": 96}, optim={"beta2": 0.95}), log_every=3)
+    with pytest.raises(ValueError, match="another --workdir") as error:
+        checkpoints.restore(1, jax.eval_shape(lambda: state), other, mesh)
+    lines = str(error.value).splitlines()[1:]
+    assert [line.strip() for line in lines] == [
+        "model.mlp_width: 128 -> 96",
+        "optim.beta2: 0.999 -> 0.95",
+    ]
+
+
+def test_a_run_from_before_a_setting_existed_is_the_same_run():
+    saved = train_config.to_dict(runs.config())
+    del saved["draws"], saved["optim"]["kind"]
+    assert train_config.differences(saved, runs.config()) == []
+    assert train_config.differences(saved | {"gone": 1}, runs.config())[0].startswith("draws: not set")
+
+
+def test_other_frozen_weights_are_refused():
+    config = runs.config(lora=True)
+    _, frozen = runs.weights(config)
+    saved = {name: float(x) for name, x in training.sizes(frozen).items()}
+    trainer.check_frozen(saved, saved, config)
+    trainer.check_frozen({}, saved, config)  # of a run that did not note them
+    frozen.model["norm.scale"] = frozen.model["norm.scale"] * 1.1
+    found = {name: float(x) for name, x in training.sizes(frozen).items()}
+    with pytest.raises(ValueError, match=r"model\.norm\.scale and 0 more differ; name the folders"):
+        trainer.check_frozen(saved, found, config)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    config, mesh = runs.config(), make_mesh(parse_mesh(""))
+    state, _ = fresh(config, mesh)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, loss in ((1, 0.5), (2, 0.1), (3, 0.4), (4, 0.3), (5, None), (6, None)):
+        checkpoints.save(state, config, step=step, loss=loss, notes={"of": step})
+        checkpoints.wait()
+    assert checkpoints.steps() == [2, 5, 6]
+    assert checkpoints.notes(2) == {"of": 2}
+
+
+def test_only_the_parameters_can_be_read(tmp_path):
+    config, mesh = runs.config(optim={"ema_decay": 0.5}), make_mesh(parse_mesh(""))
+    state, frozen = fresh(config, mesh)
+    state, _ = advance(state, frozen, config, mesh, range(2))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state, config, step=2, loss=None, notes={})
+    checkpoints.wait()
+    for average, wanted in ((False, state.params), (True, state.ema)):
+        found = checkpoints.params(2, parameters.shapes(config)[0], average=average)
+        assert found.keys() == wanted.keys()
+        jax.tree.map(np.testing.assert_array_equal, dict(found), jax.device_get(wanted))
+
+
+def test_a_failed_save_is_an_error_and_leaves_the_last_one(tmp_path, monkeypatch):
+    config, mesh = runs.config(), make_mesh(parse_mesh(""))
+    state, _ = fresh(config, mesh)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state, config, step=1, loss=None, notes={})
+    checkpoints.wait()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.manager, "wait_until_finished", full)
+    with pytest.raises(CheckpointError, match="No space left on device; step 1 is the last complete one"):
+        checkpoints.wait()
+
+
+def test_a_workdir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="choose a folder that can be written to"):
+        check_writable(tmp_path / "file" / "run")
