@@ -9,10 +9,12 @@ import numpy as np
 
 from convert import engine, omnigen
 from convert.configs import autoencoder_config, phi3_config
-from convert.jobs import DIFFUSERS_STEM, write_with_progress
+from convert.jobs import write_with_progress
 from convert.vae import vae_rules
-from ditfuse_jax.checkpoints.folder import MODEL_FILE, VAE_FILE, copy_tokenizer, new_folder, read_folder
+from ditfuse_jax.checkpoints.folder import MODEL_FILE, VAE_FILE, copy_tokenizer, read_folder
+from ditfuse_jax.checkpoints.layout import DIFFUSERS_STEM, EXPORTED
 from ditfuse_jax.checkpoints.safetensors import Spec, open_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import POSITION_GRID, TransformerConfig, VAEConfig
 
 
@@ -25,7 +27,7 @@ def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     model = engine.invert(open_tensors(folder / MODEL_FILE), omnigen.RULES)
     official = provenance.get("layout") == "official"
     settings = provenance["source_config"] if official else phi3_config(config.model)
-    with new_folder(target, overwrite=overwrite) as partial:
+    with new_folder(target, sources=[folder], overwrite=overwrite) as partial:
         copy_tokenizer(folder, partial)
         export_model(model, config.model, provenance, partial / MODEL_FILE)
         export_vae(folder, config.vae, provenance, partial / "vae")
@@ -46,7 +48,7 @@ def export_model(
             return array_pieces(model[name])
         return omnigen.computed_table(config.width, specs[name].dtype)
 
-    write_with_progress(path, specs, pieces, {"format": "pt"})
+    write_with_progress(path, specs, pieces, EXPORTED)
 
 
 def array_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -60,7 +62,7 @@ def export_vae(folder: Path, config: VAEConfig, provenance: Mapping, target: Pat
     target.mkdir()
     specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
     path = target / f"{DIFFUSERS_STEM}.safetensors"
-    write_with_progress(path, specs, lambda name: array_pieces(arrays[name]), {"format": "pt"})
+    write_with_progress(path, specs, lambda name: array_pieces(arrays[name]), EXPORTED)
     _write_json(target / "config.json", provenance.get("vae_source_config") or autoencoder_config(config))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import save_adapter
 from ditfuse_jax.checkpoints.safetensors import save_tensors
+from ditfuse_jax.checkpoints.target import check_target, new_folder
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, from_dict
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import start as run
@@ -48,6 +49,9 @@ def from_train(
     if step is None or step not in checkpoints.steps():
         raise ValueError(f"{workdir} has no complete step {step}; it has {checkpoints.steps()}")
     config = from_dict(TrainConfig, checkpoints.config(step), where=f"{workdir} step {step}")
+    sources = [workdir, *(Path(name) for name in (config.init, config.init_vae, config.tokenizer) if name)]
+    place = {"sources": sources, "overwrite": overwrite}
+    check_target(target, **place)
     average = bool(config.optim.ema_decay) and not raw
     params = checkpoints.params(step, shapes(config)[0], average=average)
     notes = checkpoints.notes(step)
@@ -60,20 +64,18 @@ def from_train(
     }
     params = cast(params, dtype)
     if config.stage == "vae":
-        write_vae(config, params, notes, target, provenance, overwrite=overwrite)
+        write_vae(config, params, notes, target, provenance, **place)
     elif config.model.lora and not merged:
-        save_adapter(target, config.model.lora, params, provenance=provenance, overwrite=overwrite)
+        save_adapter(target, config.model.lora, params, provenance=provenance, **place)
     else:
-        write_model(config, params, target, provenance, dtype=dtype, sampling=sampling, overwrite=overwrite)
+        write_model(config, params, target, provenance, dtype=dtype, sampling=sampling, **place)
 
 
-def write_vae(
-    config: TrainConfig, params, notes: dict, target: Path, provenance: dict, *, overwrite: bool
-) -> None:
+def write_vae(config: TrainConfig, params, notes: dict, target: Path, provenance: dict, **place) -> None:
     """An autoencoder alone; its codes' mean and spread become shift and scale: latents are near N(0, 1)."""
     scale = 1.0 / max(notes["code_spread"], 1e-6)
     vae = dataclasses.replace(config.vae, shift_factor=notes["code_mean"], scaling_factor=scale)
-    with weights.new_folder(target, overwrite=overwrite) as partial:
+    with new_folder(target, **place) as partial:
         save_tensors(partial / weights.VAE_FILE, params, {"format": weights.VAE_FORMAT})
         weights.write_vae_config(partial, vae, provenance)
 
@@ -86,7 +88,7 @@ def write_model(
     *,
     dtype: str,
     sampling: dict,
-    overwrite: bool,
+    **place,
 ) -> None:
     """A whole checkpoint folder; what the run did not train comes from where the run took it."""
     _, frozen = run.starting_weights(config, make_mesh(parse_mesh("")))
@@ -105,7 +107,7 @@ def write_model(
         vae=cast(frozen.vae, dtype),
         tokenizer=run.tokenizer_folder(config),
         provenance=provenance,
-        overwrite=overwrite,
+        **place,
     )
 
 

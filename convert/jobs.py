@@ -32,18 +32,17 @@ from ditfuse_jax.checkpoints.folder import (
     VAE_FILE,
     check_tokenizer,
     copy_tokenizer,
-    new_folder,
     parameter_shapes,
     read_json,
     write_config,
     write_vae_config,
 )
+from ditfuse_jax.checkpoints.layout import DIFFUSERS_STEM
 from ditfuse_jax.checkpoints.safetensors import Spec, write_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
-
-DIFFUSERS_STEM = "diffusion_pytorch_model"
 
 
 class Component(NamedTuple):
@@ -119,7 +118,8 @@ def convert_omnigen(
         **model.provenance,
         **autoencoder.provenance,
     }
-    with new_folder(target, overwrite=overwrite) as partial:
+    sources = [path for path in (folder, lora, vae) if path]
+    with new_folder(target, sources=sources, overwrite=overwrite) as partial:
         copy_tokenizer(tokenizer, partial)
         hashes = Hashing(folder, [*model.source.files, *autoencoder.source.files])
         stored = np.dtype(dtype) if dtype else None
@@ -223,7 +223,7 @@ def convert_vae(
 ) -> None:
     """Writes a folder with an autoencoder alone."""
     component = read_vae(source, scaling_factor)
-    with new_folder(target, overwrite=overwrite) as partial:
+    with new_folder(target, sources=[source], overwrite=overwrite) as partial:
         hashes = Hashing(source if source.is_dir() else source.parent, component.source.files)
         stream(component, partial / VAE_FILE)
         provenance = {**stamp(str(source), source), **component.provenance, "sha256": hashes.result()}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapters: kept apart in our names, merged while a checkpoint streams by, and back to PEFT.
 
-The names and rules of PEFT's files are in `ditfuse_jax.adapter`, because the library loads them too.
+PEFT's names and rules are in `ditfuse_jax.checkpoints.adapter`, because the library loads its files too.
 """
 
 import json
@@ -11,16 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from convert.reader import licence, sha256
-from ditfuse_jax.checkpoints.adapter import (
-    PEFT_CONFIG,
-    PEFT_TENSORS,
-    Adapter,
-    read_adapter,
-    save_adapter,
-    to_peft,
-)
-from ditfuse_jax.checkpoints.folder import new_folder
+from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter, save_adapter, to_peft
+from ditfuse_jax.checkpoints.layout import EXPORTED, PEFT_CONFIG, PEFT_TENSORS
 from ditfuse_jax.checkpoints.safetensors import save_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import to_dict
 
 
@@ -54,7 +48,8 @@ def convert_lora(source: Path, target: Path, *, stamp: Mapping, overwrite: bool 
     """Writes an adapter folder of our own from PEFT's; returns the adapter."""
     adapter = read_adapter(source)
     provenance = {**stamp, **adapter.provenance, **describe(source, adapter)}
-    save_adapter(target, adapter.lora, adapter.tensors, provenance=provenance, overwrite=overwrite)
+    options = {"sources": [source], "overwrite": overwrite}
+    save_adapter(target, adapter.lora, adapter.tensors, provenance=provenance, **options)
     return adapter
 
 
@@ -62,8 +57,8 @@ def export_lora(source: Path, target: Path, *, overwrite: bool = False) -> Adapt
     """Writes PEFT's two files from an adapter folder; returns the adapter."""
     adapter = read_adapter(source)
     settings, tensors = to_peft(adapter)
-    with new_folder(target, overwrite=overwrite) as partial:
-        save_tensors(partial / PEFT_TENSORS, tensors, {"format": "pt"})
+    with new_folder(target, sources=[source], overwrite=overwrite) as partial:
+        save_tensors(partial / PEFT_TENSORS, tensors, EXPORTED)
         (partial / PEFT_CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return adapter
 

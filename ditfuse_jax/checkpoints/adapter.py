@@ -10,19 +10,22 @@ PEFT   adapter_config.json, adapter_model.safetensors with
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.checkpoints.folder import new_folder, read_json
+from ditfuse_jax.checkpoints.folder import read_json
+from ditfuse_jax.checkpoints.layout import ADAPTER_CONFIG as CONFIG_FILE
+from ditfuse_jax.checkpoints.layout import ADAPTER_FILE as TENSOR_FILE
+from ditfuse_jax.checkpoints.layout import ADAPTER_FORMAT as FORMAT
+from ditfuse_jax.checkpoints.layout import ADAPTER_VERSION as VERSION
+from ditfuse_jax.checkpoints.layout import PEFT_CONFIG, PEFT_TENSORS
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import LINEARS, LoraConfig, closest, from_dict, to_dict
 
-FORMAT, VERSION = "ditfuse-jax-adapter", 1
-CONFIG_FILE, TENSOR_FILE = "adapter.json", "adapter.safetensors"
-PEFT_CONFIG, PEFT_TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PEFT_MODULES = dict(
     zip(LINEARS, ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"), strict=True)
 )
@@ -72,11 +75,12 @@ def save_adapter(
     tensors: Mapping[str, np.ndarray],
     *,
     provenance: Mapping,
+    sources: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> None:
-    """Writes an adapter folder of our own kind."""
+    """Writes an adapter folder of our own kind; `sources` are the folders it comes from."""
     values = {"format": FORMAT, "version": VERSION, "lora": to_dict(lora), "provenance": dict(provenance)}
-    with new_folder(folder, overwrite=overwrite) as partial:
+    with new_folder(folder, sources=sources, overwrite=overwrite) as partial:
         save_tensors(partial / TENSOR_FILE, tensors, {"format": FORMAT})
         (partial / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -9,30 +9,30 @@
 A folder appears under its name only when it is complete.
 """
 
-import contextlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import ml_dtypes
 import numpy as np
 
+from ditfuse_jax.checkpoints.layout import (
+    ADAPTER_CONFIG,
+    CONFIG_FILE,
+    FORMAT,
+    MODEL_FILE,
+    PEFT_CONFIG,
+    TOKENIZER_FILES,
+    VAE_FILE,
+    VAE_FORMAT,
+    VERSION,
+)
 from ditfuse_jax.checkpoints.safetensors import open_tensors, read_header, save_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, VAEConfig, from_dict, to_dict
 
-FORMAT, VAE_FORMAT, VERSION = "ditfuse-jax", "ditfuse-jax-vae", 1
-MODEL_FILE, VAE_FILE, CONFIG_FILE = "model.safetensors", "vae.safetensors", "config.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "chat_template.jinja",
-)
 LOW = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -82,7 +82,7 @@ def _read_config(folder: Path, formats: tuple[str, ...]) -> dict:
 
 
 def _advice(folder: Path) -> str:
-    if (folder / "adapter.json").is_file() or (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file() or (folder / PEFT_CONFIG).is_file():
         return "it is an adapter: load it with lora=... on top of a checkpoint"
     return "convert published weights with `python -m convert omnigen SRC DST`"
 
@@ -176,54 +176,6 @@ def is_finite(array: np.ndarray) -> bool:
     return all(np.isfinite(flat[at : at + 2**22]).all() for at in range(0, flat.size, 2**22))
 
 
-@contextlib.contextmanager
-def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A folder beside `target` to write into; it takes that name if all goes well and vanishes otherwise.
-
-    Raises ValueError if `target` exists without `overwrite`; it is replaced only by a complete folder.
-    """
-    target = Path(os.path.abspath(target))
-    if not overwrite and os.path.lexists(target):
-        raise ValueError(f"{target} exists; choose another name or add --overwrite")
-    if overwrite and target.exists() and not _replaceable(target):
-        raise ValueError(
-            f"{target} is not a folder that this library wrote; delete it yourself or choose another name"
-        )
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        _swap(partial, target)
-    except OSError as error:
-        raise ValueError(f"{target} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replaceable(target: Path) -> bool:
-    """Whether --overwrite may delete this folder: it is empty, or one of the kinds that we write."""
-    if not target.is_dir() or target.is_symlink():
-        return False
-    marks = (CONFIG_FILE, "adapter.json", "adapter_config.json", VAE_FILE)
-    return not any(target.iterdir()) or any((target / mark).is_file() for mark in marks)
-
-
-def _swap(partial: Path, target: Path) -> None:
-    """Puts `partial` in the place of `target`; what stood there is deleted last, so no moment has neither."""
-    if not target.exists():
-        os.rename(partial, target)
-        return
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    os.rename(target, old)
-    try:
-        os.rename(partial, target)
-    except OSError:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old)
-
-
 def write_config(folder: Path, config: CheckpointConfig, provenance: Mapping) -> None:
     """Writes `config.json`; it comes last, so a folder without it is an unfinished one."""
     _write_config(
@@ -274,6 +226,7 @@ def save_folder(
     vae: Mapping[str, jax.Array],
     tokenizer: Path,
     provenance: Mapping,
+    sources: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> None:
     """Writes a checkpoint folder from parameters in memory.
@@ -282,8 +235,9 @@ def save_folder(
       model, vae: {dot path: array}, in the dtypes to store.
       tokenizer: folder whose tokenizer files are copied.
       provenance: JSON values that say where the weights come from.
+      sources: folders that they come from, see `check_target`.
     """
-    with new_folder(folder, overwrite=overwrite) as partial:
+    with new_folder(folder, sources=[*sources, tokenizer], overwrite=overwrite) as partial:
         save_tensors(partial / MODEL_FILE, model, {"format": FORMAT})
         save_tensors(partial / VAE_FILE, vae, {"format": FORMAT})
         copy_tokenizer(Path(tokenizer), partial)

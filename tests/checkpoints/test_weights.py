@@ -20,6 +20,7 @@ from conftest import golden
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import Adapter, check_peft, read_adapter, save_adapter, to_peft
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.models.omnigen import Transformer
 
@@ -246,7 +247,7 @@ def test_overwrite_does_not_delete_a_folder_of_something_else(tmp_path):
     (tmp_path / "photos" / "cat.png").write_bytes(b"1")
     with (
         pytest.raises(ValueError, match="not a folder that this library wrote"),
-        weights.new_folder(tmp_path / "photos", overwrite=True),
+        new_folder(tmp_path / "photos", sources=[], overwrite=True),
     ):
         pass
     assert (tmp_path / "photos" / "cat.png").exists()
@@ -262,10 +263,10 @@ def test_a_failed_swap_brings_the_old_folder_back(folder, monkeypatch):
         rename(source, target)
 
     def replace():
-        with weights.new_folder(folder, overwrite=True) as partial:
+        with new_folder(folder, sources=[], overwrite=True) as partial:
             (partial / "config.json").write_text("{}")
 
-    monkeypatch.setattr(weights.os, "rename", full)
+    monkeypatch.setattr(os, "rename", full)
     with pytest.raises(ValueError, match="cannot be written: No space left"):
         replace()
     assert (folder / "config.json").read_text() == before
@@ -274,7 +275,7 @@ def test_a_failed_swap_brings_the_old_folder_back(folder, monkeypatch):
 
 def test_a_block_that_raises_leaves_nothing(tmp_path):
     def fail():
-        with weights.new_folder(tmp_path / "new") as partial:
+        with new_folder(tmp_path / "new", sources=[]) as partial:
             (partial / "model.safetensors").write_bytes(b"half")
             raise KeyError
 
