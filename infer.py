@@ -43,7 +43,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--image-dir", type=Path, help="folder of pairs: image1/ and image2/ with the same names"
     )
     files.add_argument(
-        "--resume", action="store_true", help="with --image-dir: skip pictures that are there already"
+        "--resume", action="store_true", help="with --image-dir: skip what was made with the same settings"
+    )
+    files.add_argument(
+        "--overwrite", action="store_true", help="also replace files that this program did not write"
     )
     files.add_argument(
         "--out", type=Path, help="file, or folder with --image-dir and --prompt-file; default: fused"
@@ -111,26 +114,35 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def unfinished(jobs, checkpoint: str, settings, flags: argparse.Namespace) -> list:
+    """What --resume leaves to do; says what it found."""
+    from ditfuse_jax.inference import jobs as job
+
+    todo = job.unfinished(jobs, settings, seed=flags.seed, checkpoint=checkpoint)
+    if finished := len(jobs) - len(todo):
+        print(f"finished    {finished} pictures are there already")
+    if other := sum(one.out.exists() for one in todo):
+        print(f"again       {other} files that are no results of these settings")
+    return todo
+
+
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax import image  # after the settings; a second to import
     from ditfuse_jax.inference import jobs as job  # after the settings; a second to import
-    from ditfuse_jax.inference import terminal  # after the settings; a second to import
+    from ditfuse_jax.inference import terminal
     from ditfuse_jax.inference.fuse import DiTFuse, How
 
     jobs, failed = jobs_of(flags, job)
-    for one in jobs:
-        image.check_writable(one.out)
-    todo = job.unfinished(jobs) if flags.resume else jobs
-    if skipped := len(jobs) - len(todo):
-        print(f"finished    {skipped} pictures are there already")
+    job.check_outputs(jobs, overwrite=flags.overwrite)
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         how = {name: getattr(flags, name) for name in How.__annotations__}
         settings = model.settings(**how)
         print(f"checkpoint  {model.checkpoint_id}")
+        todo = unfinished(jobs, model.checkpoint_id, settings, flags) if flags.resume else jobs
         with terminal.progress(len(todo), settings.steps) as watch:
-            report = job.run(model, todo, settings, seed=flags.seed, watch=watch, go_on=bool(flags.image_dir))
+            how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
+            report = job.run(model, todo, settings, watch=watch, **how)
         print("programs    {} compiled, {} from the cache".format(*compiled()))
     failed += report.failed
     if failed:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import secrets
 import struct
 import warnings
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ SAVE_OPTIONS = {
     "TIFF": {"compression": "tiff_lzw"},
 }
 DESCRIPTION = 0x010E  # EXIF tag ImageDescription: where formats without text chunks keep the metadata
+MARK, SOFTWARE = "software", "ditfuse-jax"  # in the metadata of every picture that is written here
 # what Pillow's decoders raise on damaged files
 BROKEN_FILE = (
     OSError,
@@ -199,29 +201,60 @@ def check_same_size(first: np.ndarray, second: np.ndarray, names: tuple[str, str
         raise ValueError(f"different sizes: {sizes}; register the pair, then crop or resize both to one size")
 
 
-def check_writable(file: Path) -> str:
-    """The format that a file name asks for; raises ValueError for a suffix that no images are written as."""
+def check_writable(file: Path, *, overwrite: bool = False) -> str:
+    """The format that a file name asks for.
+
+    Raises ValueError for a suffix that no images are written as, a path that cannot be written, a symbolic
+    link, and a file that `write` did not make. With overwrite the last one may be replaced.
+    """
     suffix = file.suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(
             f"{file}: cannot write {suffix or 'a name without suffix'}; use one of {' '.join(FORMATS)}"
         )
+    if file.is_symlink():
+        raise ValueError(f"{file} is a symbolic link, which is not replaced; choose another name")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is no file, so no picture can take its place; choose another name")
+    if not overwrite and file.exists() and file.stat().st_size and read_metadata(file) is None:
+        raise ValueError(
+            f"{file} is there already and was not written by {SOFTWARE}; choose another name, or replace it "
+            "with --overwrite (overwrite=True in Python)"
+        )
     return FORMATS[suffix]
 
 
-def write(file, image: np.ndarray, *, metadata: Mapping[str, str]) -> None:
+def read_metadata(file: Path) -> dict[str, str] | None:
+    """The metadata of a picture that `write` made; None for every other file. Decodes no pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=sorted(set(FORMATS.values()))) as image:
+                png = image.format == "PNG"
+                found = image.info if png else json.loads(image.getexif().get(DESCRIPTION, "null"))
+    except (*BROKEN_FILE, TypeError, RecursionError, Image.DecompressionBombError):
+        return None
+    if not isinstance(found, dict) or found.get(MARK) != SOFTWARE:
+        return None
+    return {key: value for key, value in found.items() if isinstance(value, str) and key != MARK}
+
+
+def write(file, image: np.ndarray, *, metadata: Mapping[str, str], overwrite: bool = False) -> None:
     """Writes uint8 [H, W, 3] under a temporary name, then renames: `file` is whole or not there.
 
-    The format follows the suffix. metadata becomes PNG text chunks, elsewhere JSON in ImageDescription.
+    The format follows the suffix. metadata becomes PNG text chunks, elsewhere JSON in ImageDescription, with
+    the mark by which `read_metadata` knows the picture again. Raises ValueError as `check_writable` does.
     """
     file = Path(file)
-    kind = check_writable(file)
+    kind = check_writable(file, overwrite=overwrite)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
+    options = SAVE_OPTIONS.get(kind, {}) | _metadata_option(kind, {**metadata, MARK: SOFTWARE})
     try:
-        Image.fromarray(image).save(
-            part, kind, **SAVE_OPTIONS.get(kind, {}), **_metadata_option(kind, metadata)
-        )
+        with part.open("x+b") as stream:
+            Image.fromarray(image).save(stream, kind, **options)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import os
 import runpy
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ditfuse_jax import prompt
+from ditfuse_jax import image, prompt
 from ditfuse_jax.config import DEMO, closest
 from ditfuse_jax.data import loader, samples, sheet, sources
 from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, resolve
@@ -86,8 +85,9 @@ def _longest_prompt(mixture: Mixture, tokenizer) -> str:
     return f"longest prompt: {words} text tokens (max_text_tokens {mixture.config.max_text_tokens}): {text!r}"
 
 
-def show(mixture: Mixture, out: Path, per_source: int, side: int) -> None:
+def show(mixture: Mixture, out: Path, per_source: int, side: int, *, overwrite: bool) -> None:
     """Writes a contact sheet with `per_source` samples of each source, in the order of the stream."""
+    image.check_writable(out, overwrite=overwrite)
     drawn = zip(mixture.config.sources, mixture.shares, strict=True)
     wanted = dict.fromkeys((source.name for source, share in drawn if share), per_source)
     rows: list[tuple[str, samples.Sample]] = []
@@ -102,9 +102,7 @@ def show(mixture: Mixture, out: Path, per_source: int, side: int) -> None:
         position += 1
     order = {source.name: i for i, source in enumerate(mixture.config.sources)}
     rows.sort(key=lambda row: order[row[0].partition(",")[0]])
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    sheet.draw(rows, side).save(temporary, format="PNG")
-    temporary.replace(out)
+    image.write(out, np.asarray(sheet.draw(rows, side)), metadata={}, overwrite=overwrite)
     print(f"wrote {out}: {len(rows)} samples")
 
 
@@ -171,6 +169,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="one square bucket of this side instead of the config's")
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default the shipped one")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="show: where the picture goes")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="show: also a file that was not written here"
+    )
     parser.add_argument("--rows", type=int, default=4, help="show: samples per source")
     parser.add_argument("--side", type=int, default=192, help="show: pixels per picture")
     parser.add_argument("--samples", type=int, default=512, help="bench: how many")
@@ -187,7 +188,7 @@ def main() -> int:
         config = dataclasses.replace(config, buckets=(Bucket(height=args.size, width=args.size),))
     mixture = resolve(config, sources.data_root(args.data))
     if args.command == "show":
-        show(mixture, args.out, args.rows, args.side)
+        show(mixture, args.out, args.rows, args.side, overwrite=args.overwrite)
         return 0
     tokenizer = prompt.load_tokenizer(args.tokenizer or DEMO)
     if args.command == "check":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures to make from files: which pairs and prompts, in what order, what is written, what failed."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +43,10 @@ def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[F
     """One job per stem in `image1/` and `image2/` of a folder, in order of names; results are out/<stem>.png.
 
     Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
-    whose suffix is not of an image are left out. Raises ValueError if there are no images at all.
+    whose suffix is not of an image are left out. Raises ValueError if there are no images at all, or if `out`
+    holds the inputs.
     """
+    _check_apart(out, (folder, folder / "image1", folder / "image2"))
     sides = [_by_stem(folder / name) for name in ("image1", "image2")]
     stems = sorted(sides[0].keys() | sides[1].keys())
     if not stems:
@@ -78,9 +81,43 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def prompt_jobs(image1, image2, prompts: Sequence[str], out: Path) -> list[Job]:
-    """One job per prompt for one pair; results are out/1.png, out/2.png, ... in the order of the lines."""
+    """One job per prompt for one pair; results are out/1.png, out/2.png, ... in the order of the lines.
+
+    Raises ValueError if `out` holds the inputs.
+    """
+    _check_apart(out, (image1.parent, image2.parent))
     width = len(str(len(prompts)))
     return [Job(image1, image2, prompt, out / f"{i:0{width}d}.png") for i, prompt in enumerate(prompts, 1)]
+
+
+def _check_apart(out: Path, places: Iterable[Path]) -> None:
+    """Many results go to a folder of their own; among the photographs, names would meet."""
+    for place in places:
+        if out.exists() and place.exists() and out.samefile(place):
+            raise ValueError(f"{out} holds the images to fuse; choose another folder for the results")
+
+
+def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
+    """Raises ValueError, before anything is computed, when a result would replace what it must not.
+
+    overwrite: files that are not results of this program may be replaced. Inputs (also under another name:
+    links, case) and symbolic links never are.
+    """
+    inputs = {
+        (file.st_dev, file.st_ino): path for path, file in _stats(path for job in jobs for path in job[:2])
+    }
+    for out, file in _stats(job.out for job in jobs):
+        if source := inputs.get((file.st_dev, file.st_ino)):
+            raise ValueError(f"{out} is the input {source}, which would be lost; choose another name")
+    for job in jobs:
+        image.check_writable(job.out, overwrite=overwrite)
+
+
+def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Those that exist."""
+    for path in paths:
+        if path.exists():
+            yield path, path.stat()
 
 
 def read_prompts(file: Path) -> list[str]:
@@ -97,22 +134,35 @@ def read_prompts(file: Path) -> list[str]:
     return prompts
 
 
-def unfinished(jobs: Sequence[Job]) -> list[Job]:
-    """Those whose result is not there yet; results appear only when whole, see `image.write`."""
-    return [job for job in jobs if not job.out.exists()]
+def unfinished(jobs: Sequence[Job], settings: Settings, *, seed: int, checkpoint: str) -> list[Job]:
+    """Those whose result is not there yet, or was made with other settings.
+
+    Results appear only when whole, see `image.write`; an empty file is none.
+    """
+    wanted = {job.out: metadata(job, settings, seed=seed, checkpoint=checkpoint) for job in jobs}
+    return [job for job in jobs if image.read_metadata(job.out) != wanted[job.out]]
 
 
 def run(
-    model: DiTFuse, jobs: Sequence[Job], settings: Settings, *, seed: int, watch: Watch, go_on: bool
+    model: DiTFuse,
+    jobs: Sequence[Job],
+    settings: Settings,
+    *,
+    seed: int,
+    watch: Watch,
+    go_on: bool,
+    overwrite: bool = False,
 ) -> Report:
     """Makes all pictures; jobs with the same pair follow each other, and share what they can.
 
     With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
+    Raises ValueError as `check_outputs` does.
     """
+    check_outputs(jobs, overwrite=overwrite)
     written, failed = [], []
     for group in _by_pair(jobs):
         try:
-            for job, _ in zip(group, _fuse(model, group, settings, seed, watch), strict=True):
+            for job, _ in zip(group, _fuse(model, group, settings, seed, watch, overwrite), strict=True):
                 written.append(job.out)
         except (ValueError, OSError) as error:
             if not go_on:
@@ -131,7 +181,9 @@ def _by_pair(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _fuse(model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch: Watch) -> Iterator[Path]:
+def _fuse(
+    model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch: Watch, overwrite: bool
+) -> Iterator[Path]:
     """Fuses and writes jobs that share their pair, one at a time."""
     options = {
         "steps": settings.steps,
@@ -149,7 +201,7 @@ def _fuse(model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch
     )
     for job, result in zip(group, results, strict=True):
         text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id)
-        image.write(job.out, result.image, metadata=text)
+        image.write(job.out, result.image, metadata=text, overwrite=overwrite)
         watch.on_done(job, result)
         yield job.out
 
@@ -165,5 +217,4 @@ def metadata(job: Job, settings: Settings, *, seed: int, checkpoint: str) -> dic
         "max_side": str(settings.max_side),
         "noises": str(settings.noises),
         "checkpoint": checkpoint,
-        "software": "ditfuse-jax",
     }

@@ -54,10 +54,21 @@ def test_show_writes_a_sheet_of_every_source(run, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == 9 * (48 + 6)
         assert len(sheet.getcolors(maxcolors=2**24)) > 1000
-    assert not list(tmp_path.glob(".sheet*"))
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_show_leaves_out_sources_of_weight_zero_and_names_a_missing_folder(run, tmp_path):
+def test_show_replaces_a_sheet_but_no_photograph(run, tmp_path):
+    show = ("show", "--out", str(tmp_path / "sheet.png"), "--rows", "1", "--side", "48")
+    assert run(*show) == run(*show) == 0
+    Image.new("L", (20, 20)).save(tmp_path / "sheet.png")
+    photo = (tmp_path / "sheet.png").read_bytes()
+    with pytest.raises(ValueError, match="sheet.png is there already and was not written by ditfuse-jax"):
+        run(*show)
+    assert (tmp_path / "sheet.png").read_bytes() == photo
+    assert run(*show, "--overwrite") == 0
+
+
+def test_show_leaves_out_sources_of_weight_zero_and_makes_its_folder(run, tmp_path):
     (tmp_path / "zero.py").write_text(
         CONFIG + "first, *rest = config.sources\n"
         "rest = [dataclasses.replace(source, weight=0.0) for source in rest]\n"
@@ -67,8 +78,9 @@ def test_show_leaves_out_sources_of_weight_zero_and_names_a_missing_folder(run, 
     assert run("show", "--out", str(tmp_path / "sheet.png"), "--rows", "1", "--side", "48", **config) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == 48 + 6
-    with pytest.raises(FileNotFoundError):
-        run("show", "--out", str(tmp_path / "nowhere" / "sheet.png"), "--rows", "1", **config)
+    out = ("--out", str(tmp_path / "new" / "sheet.png"), "--rows", "1", "--side", "48")
+    assert run("show", *out, **config) == 0
+    assert (tmp_path / "new" / "sheet.png").is_file()
 
 
 def test_bench_prints_stages_and_rate(run, capsys):

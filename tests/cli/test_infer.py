@@ -151,13 +151,115 @@ def test_the_default_checkpoint_is_the_one_that_ships(infer, folder, pair, tmp_p
     assert f"{tmp_path} has no config.json, so it is no checkpoint folder" in capsys.readouterr().err
 
 
+@pytest.fixture
+def refused(infer, folder, capsys, monkeypatch):
+    """The message of a run that ends with code 2 before the model is loaded."""
+
+    def run(*flags):
+        with monkeypatch.context() as patch:
+            patch.setattr(fuse.DiTFuse, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+            assert infer.main([*map(str, flags), "--checkpoint", str(folder), *FAST]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        return told
+
+    return run
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+@pytest.mark.parametrize("which", ["a.png", "b.png"])
+def test_out_is_never_an_input(refused, pair, tmp_path, which, overwrite):
+    os.link(tmp_path / which, tmp_path / "hard.png")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    before = contents(tmp_path)
+    for out in (tmp_path / which, tmp_path / "folder" / which, tmp_path / "hard.png"):
+        told = refused(*pair, "--out", out, *overwrite)
+        assert f"{out} is the input {tmp_path / which}, which would be lost" in told
+    assert contents(tmp_path) == before
+
+
+def test_case_does_not_make_another_file(refused, pair, tmp_path):
+    if not (tmp_path / "A.PNG").exists():
+        pytest.skip("case counts on this file system")
+    assert "which would be lost" in refused(*pair, "--out", tmp_path / "A.PNG")
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_output_folder_never_holds_the_inputs(refused, tmp_path, overwrite):
+    pairs = tmp_path / "pairs"
+    for side in ("image1", "image2"):
+        picture(pairs / side / "a.png")
+    (tmp_path / "link").symlink_to(pairs / "image1")
+    (tmp_path / "prompts.txt").write_text("fuse both")
+    before = contents(tmp_path)
+    for out in (pairs / "image1", pairs / "image2", pairs, tmp_path / "link", pairs / "image2/../image1"):
+        told = refused("--image-dir", pairs, "--out", out, *overwrite)
+        assert f"{out} holds the images to fuse; choose another folder" in told
+    two = ["--image1", pairs / "image1/a.png", "--image2", pairs / "image2/a.png"]
+    for out in (pairs / "image1", pairs / "image2"):
+        told = refused(*two, "--prompt-file", tmp_path / "prompts.txt", "--out", out, *overwrite)
+        assert f"{out} holds the images to fuse; choose another folder" in told
+    assert contents(tmp_path) == before
+
+
+def test_a_file_of_the_user_is_replaced_only_with_overwrite(infer, folder, refused, pair, tmp_path):
+    out = picture(tmp_path / "out.png", seed=3)
+    before = out.read_bytes()
+    assert "out.png is there already and was not written by ditfuse-jax" in refused(*pair, "--out", out)
+    assert out.read_bytes() == before
+    link = tmp_path / "link.png"
+    link.symlink_to(out)
+    assert "link.png is a symbolic link" in refused(*pair, "--out", link, "--overwrite")
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(out)]
+    assert infer.main([*flags, "--overwrite"]) == 0
+    assert infer.main([*flags, "--seed", "1"]) == 0  # a result of ours needs no flag
+    assert image.read_metadata(out)["seed"] == "1"
+
+
+def test_one_foreign_file_among_the_results_stops_a_folder(refused, tmp_path):
+    for side in ("image1", "image2"):
+        for stem in "ab":
+            picture(tmp_path / "pairs" / side / f"{stem}.png")
+    picture(tmp_path / "out" / "b.png")
+    before = contents(tmp_path)
+    told = refused("--image-dir", tmp_path / "pairs", "--out", tmp_path / "out", "--resume")
+    assert "b.png is there already and was not written by" in told
+    assert contents(tmp_path) == before
+
+
+def test_resume_makes_again_what_is_empty_or_of_other_settings(infer, folder, tmp_path, capsys):
+    for side in ("image1", "image2"):
+        for stem in "abc":
+            picture(tmp_path / "pairs" / side / f"{stem}.png")
+    out = tmp_path / "out"
+    flags = ["--image-dir", str(tmp_path / "pairs"), "--out", str(out), "--checkpoint", str(folder), *FAST]
+    assert infer.main(flags) == 0
+    kept = (out / "c.png").stat().st_mtime_ns
+    (out / "a.png").write_bytes(b"")
+    image.write(out / "b.png", np.zeros((16, 16, 3), np.uint8), metadata={"seed": "7"})
+    capsys.readouterr()
+    assert infer.main([*flags, "--resume"]) == 0
+    told = capsys.readouterr().out
+    assert "finished    1 pictures are there already" in told
+    assert "again       2 files that are no results of these settings" in told
+    assert {image.read_metadata(out / f"{stem}.png")["seed"] for stem in "abc"} == {"0"}
+    assert (out / "c.png").stat().st_mtime_ns == kept
+    assert infer.main([*flags, "--resume", "--seed", "7"]) == 0
+    assert "again       3 files" in capsys.readouterr().out
+    assert {image.read_metadata(out / f"{stem}.png")["seed"] for stem in "abc"} == {"7"}
+
+
 def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch):
     jobs = [job.Job(tmp_path / "a.png", tmp_path / "b.png", "x", tmp_path / f"{i}.png") for i in (1, 2)]
     image.write(jobs[0].out, np.zeros((16, 16, 3), np.uint8), metadata={})
     monkeypatch.setattr(image.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         image.write(jobs[1].out, np.zeros((16, 16, 3), np.uint8), metadata={})
-    assert job.unfinished(jobs) == [jobs[1]]
+    assert image.read_metadata(jobs[0].out) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
