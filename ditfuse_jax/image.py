@@ -30,6 +30,8 @@ SAVE_OPTIONS = {
     "TIFF": {"compression": "tiff_lzw"},
 }
 DESCRIPTION = 0x010E  # EXIF tag ImageDescription: where formats without text chunks keep the metadata
+MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels that libjpeg and libwebp can write
+MAX_DESCRIPTION = 60_000  # bytes; all EXIF data of a JPEG must fit into 64 KB
 MARK, SOFTWARE = "software", "ditfuse-jax"  # in the metadata of every picture that is written here
 # what Pillow's decoders raise on damaged files
 BROKEN_FILE = (
@@ -212,6 +214,12 @@ def check_writable(file: Path, *, overwrite: bool = False) -> str:
         raise ValueError(
             f"{file}: cannot write {suffix or 'a name without suffix'}; use one of {' '.join(FORMATS)}"
         )
+    try:
+        os.lstat(file)
+    except FileNotFoundError:
+        pass  # the usual case
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written: {error.strerror}; choose another name") from error
     if file.is_symlink():
         raise ValueError(f"{file} is a symbolic link, which is not replaced; choose another name")
     if file.exists() and not file.is_file():
@@ -222,6 +230,16 @@ def check_writable(file: Path, *, overwrite: bool = False) -> str:
             "with --overwrite (overwrite=True in Python)"
         )
     return FORMATS[suffix]
+
+
+def check_fits(file: Path, height: int, width: int) -> None:
+    """Raises ValueError for a picture that is too large for the format of its file name."""
+    limit = MAX_SIDES.get(FORMATS[file.suffix.lower()], MAX_PIXELS)
+    if max(height, width) > limit:
+        raise ValueError(
+            f"{file}: {width} x {height} pixels, a side is over {limit}, the most in this format; "
+            "choose .png or .tif"
+        )
 
 
 def read_metadata(file: Path) -> dict[str, str] | None:
@@ -269,5 +287,13 @@ def _metadata_option(kind: str, metadata: Mapping[str, str]) -> dict:
     if kind == "BMP":
         return {}  # the format has no place for text
     exif = Image.Exif()
-    exif[DESCRIPTION] = json.dumps(dict(metadata))  # escaped, since EXIF strings are ASCII
+    exif[DESCRIPTION] = _description(dict(metadata))
     return {"exif": exif}
+
+
+def _description(metadata: dict[str, str]) -> str:
+    """JSON of the metadata, escaped, since EXIF strings are ASCII; the longest text is cut until it fits."""
+    while len(text := json.dumps(metadata)) > MAX_DESCRIPTION:
+        key = max(metadata, key=lambda key: len(metadata[key]))
+        metadata[key] = metadata[key][: len(metadata[key]) * 9 // 10 - 3] + "..."
+    return text

@@ -263,6 +263,33 @@ def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     assert events == [("fsync", (tmp_path / "out.png").stat().st_size), ("replace",)]
 
 
+def test_a_picture_too_large_for_its_format_is_known_before_it_is_made(tmp_path):
+    im.check_fits(tmp_path / "out.webp", 16, 16383)
+    im.check_fits(tmp_path / "out.png", 16, 70000)
+    for name, side in (("out.webp", 16384), ("out.jpg", 65501)):
+        with pytest.raises(ValueError, match=f"{name}: {side} x 16 pixels, a side is over {side - 1}"):
+            im.check_fits(tmp_path / name, 16, side)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("letter", ["x", "融", '"'])
+def test_text_that_does_not_fit_is_cut(tmp_path, suffix, letter):
+    file = tmp_path / f"out{suffix}"
+    im.write(file, gradient(), metadata={"prompt": letter * 100_000, "seed": "7"})
+    found = im.read_metadata(file)
+    assert found["seed"] == "7"
+    assert 7000 < len(found["prompt"]) < 60_000
+    assert found["prompt"].endswith(f"{letter}...")
+
+
+def test_a_long_name_that_the_disk_takes_is_written(tmp_path):
+    name = "融" * 83 + ".png"  # 253 bytes of 255
+    im.write(tmp_path / name, gradient(), metadata={})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(ValueError, match="cannot be written: File name too long; choose another name"):
+        im.check_writable(tmp_path / ("融" * 84 + ".png"))
+
+
 def test_unknown_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot write .exe; use one of .png"):
         im.write(tmp_path / "out.exe", gradient(), metadata={})

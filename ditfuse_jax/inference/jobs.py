@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures to make from files: which pairs and prompts, in what order, what is written, what failed."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +100,7 @@ def _check_apart(out: Path, places: Iterable[Path]) -> None:
 
 
 def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
-    """Raises ValueError, before anything is computed, when a result would replace what it must not.
+    """Raises ValueError, before anything is computed, for a result that cannot be written or must not be.
 
     overwrite: files that are not results of this program may be replaced. Inputs (also under another name:
     links, case) and symbolic links never are.
@@ -109,14 +111,28 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
     for out, file in _stats(job.out for job in jobs):
         if source := inputs.get((file.st_dev, file.st_ino)):
             raise ValueError(f"{out} is the input {source}, which would be lost; choose another name")
+    for folder in {job.out.parent for job in jobs}:
+        _check_folder(folder)
     for job in jobs:
         image.check_writable(job.out, overwrite=overwrite)
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes a folder; raises ValueError when no file can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written to: {error.strerror}; choose another folder for the results"
+        ) from error
 
 
 def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     """Those that exist."""
     for path in paths:
-        if path.exists():
+        with contextlib.suppress(OSError):
             yield path, path.stat()
 
 
@@ -194,6 +210,8 @@ def _fuse(
     }
     first, second = image.read(group[0].image1), image.read(group[0].image2)
     image.check_same_size(first, second, (str(group[0].image1), str(group[0].image2)))
+    for job in group:
+        image.check_fits(job.out, *first.shape[:2])
     watch.on_plan(group[0], model.plan(*first.shape[:2], group[0].prompt, **options))
     prompts = [job.prompt for job in group]
     results = model.fuse_prompts(

@@ -220,6 +220,25 @@ def test_a_file_of_the_user_is_replaced_only_with_overwrite(infer, folder, refus
     assert image.read_metadata(out)["seed"] == "1"
 
 
+def test_an_impossible_output_is_known_before_the_model_is_loaded(refused, pair, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    told = refused(*pair, "--out", tmp_path / "file" / "out.png")
+    assert "file cannot be written to: " in told
+    told = refused(*pair, "--out", tmp_path / "new" / ("融" * 84 + ".png"))
+    assert "cannot be written: File name too long; choose another name" in told
+    if Path("/proc/self").exists():
+        assert "/proc cannot be written to: " in refused(*pair, "--out", "/proc/out.png")
+
+
+def test_a_picture_too_large_for_its_format_is_not_computed(infer, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuse.DiTFuse, "fuse_prompts", lambda *_, **__: pytest.fail("it was computed"))
+    flags = ["--checkpoint", str(folder), *FAST, "--out", str(tmp_path / "out.webp")]
+    for side in "12":
+        flags += [f"--image{side}", str(picture(tmp_path / f"{side}.png", 16, 16384))]
+    assert infer.main(flags) == 2
+    assert "out.webp: 16384 x 16 pixels, a side is over 16383" in capsys.readouterr().err
+
+
 def test_one_foreign_file_among_the_results_stops_a_folder(refused, tmp_path):
     for side in ("image1", "image2"):
         for stem in "ab":
