@@ -36,11 +36,12 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 from medium import CONFIG, SIDE, build, to_diffusers  # noqa: E402
 
+from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
 from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
-from ditfuse_jax.training import flops, losses, parameters  # noqa: E402
+from ditfuse_jax.training import flops, losses  # noqa: E402
 from ditfuse_jax.training.config import OptimConfig  # noqa: E402
 from ditfuse_jax.training.optimizer import optimizer  # noqa: E402
 
@@ -83,7 +84,7 @@ class Here:
 
     def __init__(self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str):
         self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
-        own = parameters.flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
+        own = flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
         if cfg.lora:
             frozen_dtype = jnp.dtype(dtype)
             self.frozen = {name: jnp.asarray(x, frozen_dtype) for name, x in base.items()}
@@ -106,7 +107,7 @@ class Here:
 
 def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx):
     def objective(params):
-        model = parameters.fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
+        model = fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
         rows, count, *shape = inputs.sources.shape
         cut = patchify(inputs.sources.reshape(rows * count, *shape))
         sources = Patches(*(x.reshape(rows, -1, x.shape[-1]) for x in cut))
@@ -297,7 +298,7 @@ def demo_side(kind: str) -> Here:
         noise = rng.standard_normal((rows, draws, *shape[1:])).astype(np.float32)
         inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
-    base = {name: np.asarray(leaf[...]) for name, leaf in parameters.flatten(graph).items()}
+    base = {name: np.asarray(leaf[...]) for name, leaf in flatten(graph).items()}
     return Here(config.model, base, inputs, config.model.dtype)
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small autoencoder of the demo checkpoint, from scratch, on the images of the demo's stream.
+"""The small autoencoder of the demo checkpoint, on the images of the demo's stream.
+
+It starts from its linear skeleton: `python configs/demo_recipe/linear_start.py FOLDER`, then
+`--set init=FOLDER`.
 
 The numbers are choices of ours; docs/demo_choices.md has the short runs behind them.
 """
@@ -21,7 +24,7 @@ config = TrainConfig(
         norm_groups=1,  # groups of few channels take away what a group's size says
         scaling_factor=1.0,  # from-train measures shift and scale of the codes
     ),
-    vae_training=VAETraining(linear_steps=3000, crop=64, rmse=0.8, edges=0.1, sources=0.15),
+    vae_training=VAETraining(crop=64, rmse=0.8, edges=0.1, sources=0.15),
     # Pictures of 256 px as they are used, and of 128 px as the transformer sees them most of the time.
     mixture=MixtureConfig.demo(buckets=(Bucket(height=256, width=256), Bucket(height=128, width=128))),
     steps=9000,

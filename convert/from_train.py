@@ -12,13 +12,14 @@ from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import save_adapter
 from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.checkpoints.target import check_target, new_folder
-from ditfuse_jax.config import CheckpointConfig, SamplingConfig, from_dict
+from ditfuse_jax.config import CheckpointConfig, SamplingConfig
 from ditfuse_jax.models.lora import merge
-from ditfuse_jax.training import start as run
-from ditfuse_jax.training.config import TrainConfig
-from ditfuse_jax.training.parameters import Params, shapes
+from ditfuse_jax.training.config import TrainConfig, saved_config
+from ditfuse_jax.training.initial import frozen_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
+from ditfuse_jax.training.start import tokenizer_folder
+from ditfuse_jax.training.trainable import Params, shapes
 
 
 def from_train(
@@ -48,7 +49,7 @@ def from_train(
     step = checkpoints.latest() if step is None else step
     if step is None or step not in checkpoints.steps():
         raise ValueError(f"{workdir} has no complete step {step}; it has {checkpoints.steps()}")
-    config = from_dict(TrainConfig, checkpoints.config(step), where=f"{workdir} step {step}")
+    config = saved_config(checkpoints.config(step), where=f"{workdir} step {step}")
     sources = [workdir, *(Path(name) for name in (config.init, config.init_vae, config.tokenizer) if name)]
     place = {"sources": sources, "overwrite": overwrite}
     check_target(target, **place)
@@ -91,7 +92,7 @@ def write_model(
     **place,
 ) -> None:
     """A whole checkpoint folder; what the run did not train comes from where the run took it."""
-    _, frozen = run.starting_weights(config, make_mesh(parse_mesh("")))
+    frozen = frozen_weights(config, make_mesh(parse_mesh("")))
     base = cast(frozen.model, dtype)
     model = merge(base, params, config.model.lora) if config.model.lora else params | base
     proposed = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
@@ -105,7 +106,7 @@ def write_model(
         settings,
         model=model,
         vae=cast(frozen.vae, dtype),
-        tokenizer=run.tokenizer_folder(config),
+        tokenizer=tokenizer_folder(config),
         provenance=provenance,
         **place,
     )

@@ -26,13 +26,13 @@ from convert.lora import check_fit, describe, merged, merged_kernels
 from convert.reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
 from convert.vae import vae_rules
 from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter
+from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.folder import (
     FORMAT,
     MODEL_FILE,
     VAE_FILE,
     check_tokenizer,
     copy_tokenizer,
-    parameter_shapes,
     read_json,
     write_config,
     write_vae_config,

@@ -16,9 +16,9 @@ from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
 from ditfuse_jax.prompt import Prompt
-from ditfuse_jax.training import parameters
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, shardings
+from ditfuse_jax.training.trainable import Frozen, shapes
 
 PROJECT = Path(__file__).parents[1]
 ROWS, TEXT, SIDE = 8, 6, 32
@@ -68,11 +68,11 @@ def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
     )
 
 
-def weights(config: TrainConfig, mesh=None) -> tuple[dict, parameters.Frozen]:
+def weights(config: TrainConfig, mesh=None) -> tuple[dict, Frozen]:
     """Random parameters as after some training, so that no layer or adapter is zero and blocks gradients."""
     mesh = mesh or make_mesh(parse_mesh(""))
-    trained, frozen = parameters.shapes(config)
-    return put(trained, mesh), parameters.Frozen(put(frozen.model, mesh), put(frozen.vae, mesh))
+    trained, frozen = shapes(config)
+    return put(trained, mesh), Frozen(put(frozen.model, mesh), put(frozen.vae, mesh))
 
 
 def put(shapes: dict, mesh) -> dict:

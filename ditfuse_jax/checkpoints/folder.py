@@ -11,7 +11,7 @@ A folder appears under its name only when it is complete.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -106,6 +106,7 @@ def load_params(
     sharding: Mapping[str, jax.sharding.Sharding] | None = None,
     dtype=None,
     *,
+    only: Collection[str] | None = None,
     check_finite: bool = False,
 ) -> dict[str, jax.Array]:
     """Reads a tensor file of a checkpoint folder, strictly, without holding it in memory twice.
@@ -118,6 +119,7 @@ def load_params(
       shapes: {dot path: anything with .shape and .dtype}; the file must hold these tensors and no others.
       sharding: {dot path: sharding}; default: the first device.
       dtype: of the result; default: that of `shapes`.
+      only: the tensors to read; default: all of them.
       check_finite: refuse NaN and infinity; this reads the whole file.
     Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
     """
@@ -134,6 +136,7 @@ def load_params(
     return {
         name: _place(stored[name], np.dtype(dtype or leaf.dtype), sharding[name] if sharding else first)
         for name, leaf in shapes.items()
+        if only is None or name in only
     }
 
 
@@ -242,16 +245,3 @@ def save_folder(
         save_tensors(partial / VAE_FILE, vae, {"format": FORMAT})
         copy_tokenizer(Path(tokenizer), partial)
         write_config(partial, config, provenance)
-
-
-def parameter_shapes(build: Callable) -> dict[str, jax.ShapeDtypeStruct]:
-    """{dot path: shape and dtype} of the module that `build()` makes, without making it."""
-    from flax import nnx  # half a second; only callers that build networks pay for it
-
-    state = nnx.state(nnx.eval_shape(build))
-    return {path_name(path): variable.get_value() for path, variable in nnx.to_flat_state(state)}
-
-
-def path_name(path: tuple) -> str:
-    """The dot path of an nnx path: ("layers", "attn", "qkv", "kernel") -> "layers.attn.qkv.kernel"."""
-    return ".".join(map(str, path))

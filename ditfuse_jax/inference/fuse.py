@@ -17,6 +17,7 @@ from flax import nnx
 from ditfuse_jax import image as images
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import read_adapter
+from ditfuse_jax.checkpoints.flat import fill, parameter_shapes, path_name
 from ditfuse_jax.config import DEMO, PATCH, POSITION_GRID, CheckpointConfig
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import sampler
@@ -338,17 +339,14 @@ class DiTFuse:
 
 def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lora=None) -> Network:
     """The module that `build()` would make, with the tensors of `file` and an adapter merged into them."""
-    params = weights.load_params(file, weights.parameter_shapes(build), dtype=dtype)
+    params = weights.load_params(file, parameter_shapes(build), dtype=dtype)
     if lora is not None:
         adapter = read_adapter(Path(lora))
         for name, tensor in adapter.tensors.items():
             if not np.isfinite(np.asarray(tensor, np.float32)).all():
                 raise ValueError(f"adapter {lora}: {name} holds NaN or infinite values; copy it again")
         params = merge(params, adapter.tensors, adapter.lora)
-    graph, state = nnx.split(nnx.eval_shape(build))
-    flat = nnx.to_flat_state(state)
-    filled = [(path, leaf.replace(params[weights.path_name(path)])) for path, leaf in flat]
-    return Network(graph, nnx.from_flat_state(filled))
+    return Network(*nnx.split(fill(nnx.eval_shape(build), params)))
 
 
 class _PixelPrograms(NamedTuple):
@@ -378,7 +376,7 @@ def blame(file: Path, params: nnx.State) -> str:
     """An error that names the first tensor that is not finite, or says that none is to blame."""
     for path, variable in nnx.to_flat_state(params):
         if not np.isfinite(np.asarray(variable[...], np.float32)).all():
-            name = ".".join(map(str, path))
+            name = path_name(path)
             return (
                 f"{file}: {name} holds NaN or infinite values; the file is damaged, convert or copy it again"
             )

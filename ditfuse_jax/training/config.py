@@ -4,6 +4,7 @@
 import ast
 import contextlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,8 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VAETraining:
-    """The autoencoder: its start, and the loss (1 - rmse) L1 + rmse RMSE + edges E + kl KL of an image."""
+    """The autoencoder: its loss (1 - rmse) L1 + rmse RMSE + edges E + kl KL of an image."""
 
-    linear_steps: int = 0  # of the linear skeleton that a random network starts from; 0: none
     crop: int = 0  # pixels of the square windows that the loss is taken on; 0: whole images
     rmse: float = 0.5  # share of the root mean square error, which PSNR measures
     kl: float = 1e-6
@@ -64,8 +64,8 @@ class VAETraining:
     def __post_init__(self):
         if not 0 <= self.rmse <= 1 or not 0 <= self.sources <= 1 or self.kl < 0 or self.edges < 0:
             raise ValueError(f"{self}: rmse and sources are shares, kl and edges not negative")
-        if self.crop % 8 or self.crop < 0 or self.linear_steps < 0:
-            raise ValueError(f"{self}: crop must be a multiple of 8, linear_steps not negative")
+        if self.crop % 8 or self.crop < 0:
+            raise ValueError(f"{self}: crop must be a multiple of 8, not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,9 @@ class TrainConfig:
             )
 
 
+# Settings of earlier versions that runs may have stored: what they did lies before the first step.
+RETIRED = (("vae_training", "linear_steps"),)
+
 # May change between stopping and resuming: what is shown and kept, and folders, which may move.
 FREE = (*POSITIVE[3:], "workers", "validate_every", "init", "init_vae", "tokenizer")
 
@@ -156,10 +159,18 @@ def flat(values: dict, prefix: str = "") -> dict:
     return result
 
 
+def saved_config(values: dict, *, where: str) -> TrainConfig:
+    """The settings that a run stored, also those of an older version; ValueError naming what does not fit."""
+    values = json.loads(json.dumps(values))
+    for table, name in RETIRED:
+        values.get(table, {}).pop(name, None)
+    return from_dict(TrainConfig, values, where=where)
+
+
 def differences(saved: dict, config: TrainConfig) -> list[str]:
     """What in `config` would make the saved run another run, one line per setting."""
     with contextlib.suppress(ValueError):  # settings that are gone since then show as differences
-        saved = to_dict(from_dict(TrainConfig, saved))  # those that came later had their defaults
+        saved = to_dict(saved_config(saved, where="saved"))  # those that came later had their defaults
     old, new = flat(from_json(saved)), flat(from_json(to_dict(config)))
     names = [name for name in sorted(old.keys() | new.keys()) if name not in FREE]
     return [

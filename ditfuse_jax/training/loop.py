@@ -4,6 +4,7 @@
 import math
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -17,10 +18,18 @@ from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.training import flops, validation
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.log import Clock, Log, progress, record
-from ditfuse_jax.training.parameters import Frozen
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import local_rows, put_batch
-from ditfuse_jax.training.step import Metrics, TrainState, code_statistics, new_state, sizes, train_step
+from ditfuse_jax.training.step import (
+    Metrics,
+    TrainState,
+    code_statistics,
+    new_state,
+    sizes,
+    state_shapes,
+    train_step,
+)
+from ditfuse_jax.training.trainable import Frozen, Params
 
 SAME = 1e-3  # relative; means of one array on two meshes differ in the order of their sums
 
@@ -114,15 +123,24 @@ class Report:
         return bool(metrics.stop)
 
 
-def train(config: TrainConfig, params, frozen: Frozen, data: Data, *, mesh: Mesh, workdir: Path) -> int:
+def train(
+    config: TrainConfig,
+    start: Callable[[], Params],
+    frozen: Frozen,
+    data: Data,
+    *,
+    mesh: Mesh,
+    workdir: Path,
+) -> int:
     """Trains until config.steps, or until SIGTERM; returns the number of steps done.
 
-    Args: params, frozen: starting weights; a checkpoint in the workdir replaces params.
+    Args:
+      start: makes the weights that train; not called when the workdir has a checkpoint.
+      frozen: the weights that do not train.
     Raises Diverged, CheckpointError, or ValueError when the workdir holds another run.
     """
     checkpoints, origin = Checkpoints(workdir, keep=config.keep), origin_notes(frozen, data)
-    state, step = resumed(checkpoints, new_state(params, config, mesh), config, mesh)
-    del params
+    state, step = first_state(checkpoints, start, config, mesh)
     if step:
         check_origin(checkpoints.notes(step), origin, config)
     log, stop = Log(workdir, last_step=step), Stop()
@@ -180,16 +198,14 @@ def check_origin(saved: dict, found: dict, config: TrainConfig) -> None:
         )
 
 
-def resumed(
-    checkpoints: Checkpoints, state: TrainState, config: TrainConfig, mesh: Mesh
+def first_state(
+    checkpoints: Checkpoints, start: Callable[[], Params], config: TrainConfig, mesh: Mesh
 ) -> tuple[TrainState, int]:
-    """The last complete checkpoint, or `state` where there is none, and the steps done."""
+    """The last complete checkpoint, or a new state around `start()` where there is none; the steps done."""
     step = checkpoints.latest()
     if step is None:
-        return state, 0
-    shapes = jax.eval_shape(lambda: state)
-    jax.tree.map(lambda x: x.delete(), state)  # only its shapes are needed; room for the restored one
-    return checkpoints.restore(step, shapes, config, mesh), step
+        return new_state(start(), config, mesh), 0
+    return checkpoints.restore(step, state_shapes(config), config, mesh), step
 
 
 def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:

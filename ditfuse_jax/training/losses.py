@@ -7,12 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify
 from ditfuse_jax.models.omnigen import row_length as own_length
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.training.config import TrainConfig
-from ditfuse_jax.training.parameters import Frozen, Params, fill, transformer, vae
+from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
 
 
 def to_pixels(image: jax.Array) -> jax.Array:

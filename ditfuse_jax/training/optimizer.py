@@ -15,11 +15,9 @@ MUON_RMS = 0.2  # of an update; AdamW's are at 0.2 to 0.4
 def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
     """Linear warm-up from zero, then constant, or a cosine that ends at zero after `steps`."""
     if cfg.schedule == "cosine":
-        after = optax.cosine_decay_schedule(cfg.learning_rate, max(1, steps - cfg.warmup_steps))
-    else:
-        after = optax.constant_schedule(cfg.learning_rate)
-    ramp = optax.linear_schedule(0.0, cfg.learning_rate, max(1, cfg.warmup_steps))
-    return optax.join_schedules([ramp, after], [cfg.warmup_steps]) if cfg.warmup_steps else after
+        end = max(steps, cfg.warmup_steps + 1)
+        return optax.warmup_cosine_decay_schedule(0.0, cfg.learning_rate, cfg.warmup_steps, end)
+    return optax.warmup_constant_schedule(0.0, cfg.learning_rate, cfg.warmup_steps)
 
 
 def optimizer(cfg: OptimConfig, steps: int) -> optax.GradientTransformation:

@@ -12,8 +12,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from ditfuse_jax.config import to_dict
 from ditfuse_jax.training.config import TrainConfig, differences
-from ditfuse_jax.training.parameters import Params
 from ditfuse_jax.training.step import TrainState, state_shardings
+from ditfuse_jax.training.trainable import Params
 
 STATE, CONFIG, NOTES = "state", "config", "notes"  # items of a checkpoint
 

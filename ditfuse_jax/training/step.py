@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.data.mixture import TASKS
 from ditfuse_jax.ops.products import exact_products
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.losses import LOSSES, Draw, draw, to_pixels
 from ditfuse_jax.training.optimizer import learning_rate, optimizer
-from ditfuse_jax.training.parameters import Frozen, Params, fill, vae
 from ditfuse_jax.training.sharding import replicated, shardings
+from ditfuse_jax.training.trainable import Frozen, Params, shapes, vae
 
 
 @functools.partial(
@@ -45,13 +46,19 @@ class Metrics(NamedTuple):
 
 def new_state(params: Params, config: TrainConfig, mesh: Mesh) -> TrainState:
     """The state before the first step, around `params`."""
+    build = functools.partial(_build_state, config=config)
+    return jax.jit(build, out_shardings=state_shardings(state_shapes(config), mesh))(params)
 
-    def build(params):
-        opt_state = optimizer(config.optim, config.steps).init(params)
-        ema = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else {}
-        return TrainState(jnp.int32(0), params, opt_state, ema)
 
-    return jax.jit(build, out_shardings=state_shardings(jax.eval_shape(build, params), mesh))(params)
+def state_shapes(config: TrainConfig) -> TrainState:
+    """Shapes and dtypes of a state, without memory."""
+    return jax.eval_shape(functools.partial(_build_state, config=config), shapes(config)[0])
+
+
+def _build_state(params: Params, *, config: TrainConfig) -> TrainState:
+    opt_state = optimizer(config.optim, config.steps).init(params)
+    ema = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else {}
+    return TrainState(jnp.int32(0), params, opt_state, ema)
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
@@ -142,9 +149,9 @@ def accumulate(
 
 
 def averaged(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
-    """Moving average with a ramp, so that the first steps are forgotten soon."""
+    """Moving average with a ramp, so that the first steps are forgotten soon; empty stays empty."""
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return {name: decay * value + (1.0 - decay) * params[name] for name, value in ema.items()}
+    return optax.incremental_update(params, ema, 1.0 - decay) if ema else ema
 
 
 def per_task(losses: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:

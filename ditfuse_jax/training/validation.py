@@ -12,14 +12,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
+from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.data.mixture import TASKS
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import patchify, row_length, unpatchify
 from ditfuse_jax.ops.products import exact_products
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.losses import Draw, condition, draw
-from ditfuse_jax.training.parameters import Frozen, Params, fill, transformer, vae
 from ditfuse_jax.training.step import held_out_losses
+from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
 
 VALIDATION_KEY = 2**31  # folded into the run's key; training folds steps, which are smaller
 GAP = 4  # pixels between pictures

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from conftest import golden
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import Adapter, check_peft, read_adapter, save_adapter, to_peft
+from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, LoraConfig, TransformerConfig, VAEConfig
@@ -29,7 +30,7 @@ KERNEL = "layers.attn.qkv.kernel"
 
 
 def shapes(cfg=CONFIG.model):
-    return weights.parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
+    return parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
 
 
 def random_params(wanted, dtype=np.float32, seed=0):

@@ -26,6 +26,7 @@ from convert.configs import official_config, original_vae_config, phi3_config, v
 from convert.export import export
 from convert.vae import vae_rules
 from ditfuse_jax.checkpoints import folder as weights
+from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.models.omnigen import Transformer
@@ -403,7 +404,7 @@ def official_shapes(cfg: TransformerConfig) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize(("position_table", "count"), [(False, 3_762_072_592), (True, 3_875_318_800)])
 def test_omnigen_v1_maps_one_to_one(position_table, count):
     cfg = TransformerConfig.omnigen_v1(position_table=position_table)
-    model = weights.parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
+    model = parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
     shapes = {path: leaf.shape for path, leaf in model.items()}
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == count
     official = official_shapes(cfg)
@@ -820,5 +821,5 @@ def test_exit_code_of_the_command_line(tmp_path):
 def test_jax_default_device_is_untouched():
     """Converting needs shapes only: no parameters are made on a device."""
     before = len(jax.live_arrays())
-    weights.parameter_shapes(lambda: Transformer(TransformerConfig.omnigen_v1(), rngs=nnx.Rngs(0)))
+    parameter_shapes(lambda: Transformer(TransformerConfig.omnigen_v1(), rngs=nnx.Rngs(0)))
     assert len(jax.live_arrays()) - before < 10

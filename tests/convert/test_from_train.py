@@ -18,15 +18,16 @@ from ditfuse_jax.checkpoints.adapter import HARMLESS, read_adapter
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.config import LINEARS, LoraConfig
 from ditfuse_jax.models.lora import merge
-from ditfuse_jax.training import parameters
 from ditfuse_jax.training import step as training
+from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 
 
 def saved(config, workdir, notes=None):
     """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
-    params, frozen = parameters.random_params(config, make_mesh(parse_mesh("")))
+    mesh = make_mesh(parse_mesh(""))
+    params, frozen = trained_weights(config, mesh), frozen_weights(config, mesh)
     params = {name: x + 0.1 for name, x in params.items()}
     state = training.new_state(params, config, make_mesh(parse_mesh("")))
     state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})

@@ -10,10 +10,10 @@ import pytest
 import runs
 from ditfuse_jax.training import config as train_config
 from ditfuse_jax.training import loop as trainer
-from ditfuse_jax.training import parameters
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.resume import CheckpointError, Checkpoints, check_writable
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
+from ditfuse_jax.training.trainable import shapes
 
 
 def fresh(config, mesh):
@@ -115,7 +115,7 @@ def test_only_the_parameters_can_be_read(tmp_path):
     checkpoints.save(state, config, step=2, loss=None, notes={})
     checkpoints.wait()
     for average, wanted in ((False, state.params), (True, state.ema)):
-        found = checkpoints.params(2, parameters.shapes(config)[0], average=average)
+        found = checkpoints.params(2, shapes(config)[0], average=average)
         assert found.keys() == wanted.keys()
         jax.tree.map(np.testing.assert_array_equal, dict(found), jax.device_get(wanted))
 

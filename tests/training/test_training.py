@@ -9,9 +9,9 @@ import pytest
 import runs
 from cases import model_of, nhwc, prompt_of, sources_of
 from conftest import golden
-from ditfuse_jax.training import parameters
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import OptimConfig
+from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.losses import Draw, draw, velocity_loss
 from ditfuse_jax.training.optimizer import learning_rate
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
@@ -131,7 +131,7 @@ def test_training_lowers_the_loss_of_each_stage():
     for stage in ("model", "vae"):
         config = runs.config(stage=stage)
         mesh = make_mesh(parse_mesh(""))
-        params, frozen = parameters.random_params(config, mesh)  # as a run starts
+        params, frozen = trained_weights(config, mesh), frozen_weights(config, mesh)  # as a run starts
         state = training.new_state(params, config, mesh)
         rows = put_batch(runs.batch(), runs.ROWS, mesh)
         stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)

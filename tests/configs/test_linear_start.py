@@ -11,13 +11,18 @@ from PIL import Image
 
 import runs
 from conftest import golden
+from ditfuse_jax.checkpoints.flat import fill
+from ditfuse_jax.checkpoints.folder import read_vae_folder
 from ditfuse_jax.config import VAEConfig
-from ditfuse_jax.training import losses, parameters
-from ditfuse_jax.training import start as run
+from ditfuse_jax.training import losses
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import VAETraining
-from ditfuse_jax.training.linear_start import check_room, embed, linear_start, round_trip, skeleton
+from ditfuse_jax.training.initial import trained_weights
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
+from ditfuse_jax.training.trainable import vae
+from scripts import load
+
+linear = load("configs/demo_recipe/linear_start.py")
 
 CFG = VAEConfig(
     latent_channels=3, block_out_channels=(8, 16), layers_per_block=1, norm_groups=1, scaling_factor=1.0
@@ -31,12 +36,11 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def fresh():
-    params, _ = parameters.random_params(config(), make_mesh(parse_mesh("")))
-    return params
+    return trained_weights(config(), make_mesh(parse_mesh("")))
 
 
 def reconstruct(params, pixels):
-    network = parameters.fill(parameters.vae(config()), params)
+    network = fill(vae(config()), params)
     return jax.jit(lambda x: network.decode(network.encode(x)))(pixels)
 
 
@@ -48,10 +52,10 @@ def smooth(rows: int = 4, side: int = 16) -> np.ndarray:
 
 
 def test_the_network_computes_what_its_skeleton_computes(fresh):
-    kernels = skeleton(CFG, jax.random.key(0))
+    kernels = linear.skeleton(CFG, jax.random.key(0))
     pixels = 0.1 * losses.to_pixels(smooth())
-    expected = round_trip(kernels, pixels)
-    found = reconstruct(embed(fresh, kernels, CFG), pixels)
+    expected = linear.round_trip(kernels, pixels)
+    found = reconstruct(linear.embed(fresh, kernels, CFG), pixels)
     # Each of the two norms divides by sqrt(M^2 + x^2) instead of M, with x under 0.8 here: 0.5 %.
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.01 * float(abs(expected).max()))
     assert float(abs(expected).max()) > 0.01  # there is something to compare
@@ -60,8 +64,8 @@ def test_the_network_computes_what_its_skeleton_computes(fresh):
 def test_the_skeleton_learns_to_reconstruct(fresh):
     images = smooth()
     pixels = losses.to_pixels(images)
-    started = linear_start(fresh, CFG, itertools.repeat(images), steps=200)
-    before = round_trip(skeleton(CFG, jax.random.key(0)), pixels)
+    started = linear.linear_start(fresh, CFG, itertools.repeat(images), steps=200)
+    before = linear.round_trip(linear.skeleton(CFG, jax.random.key(0)), pixels)
     after = reconstruct(started, pixels)
     first, last = (float(np.sqrt(np.square(image - pixels).mean())) for image in (before, after))
     assert last < 0.5 * first
@@ -73,15 +77,15 @@ def test_the_skeleton_learns_to_reconstruct(fresh):
         ({"norm_groups": 8}, r"norm_groups 1 \(not 8\)"),
         ({"block_out_channels": (4, 16)}, r"first width >= 8 \(not 4\)"),
         ({"latent_channels": 8}, r"last width >= 18 \(not 16\)"),
-        ({"block_out_channels": (8, 16, 16)}, r"outer widths that differ from their neighbours"),
-        ({"block_out_channels": (16, 16, 32)}, r"outer widths that differ from their neighbours"),
+        ({"block_out_channels": (8, 16, 16)}, r"outer widths unlike their neighbours"),
+        ({"block_out_channels": (16, 16, 32)}, r"outer widths unlike their neighbours"),
     ],
 )
 def test_widths_without_room_are_refused(changes, message):
-    check_room(CFG)
+    linear.check_room(CFG)
     settings = {"latent_channels": 3, "block_out_channels": (8, 16), "norm_groups": 1}
     with pytest.raises(ValueError, match=message):
-        check_room(VAEConfig(**(settings | changes)))
+        linear.check_room(VAEConfig(**(settings | changes)))
 
 
 def places() -> np.ndarray:
@@ -120,18 +124,21 @@ def test_only_the_autoencoder_is_trained_on_crops():
     assert whole.target.shape[1:3] == (runs.SIDE, runs.SIDE)
 
 
-@pytest.mark.parametrize(
-    ("found", "used"), [((), True), (("5.orbax-checkpoint-tmp",), True), (("5", "10"), False)]
-)
-def test_a_fresh_run_starts_linear_and_a_resumed_one_does_not(tmp_path, monkeypatch, fresh, found, used):
-    calls = []
-    monkeypatch.setattr(run, "random_params", lambda config, mesh: (fresh, parameters.Frozen({}, {})))
-    monkeypatch.setattr(run, "linear_start", lambda params, cfg, images, steps: calls.append(steps) or params)
-    monkeypatch.setattr(run, "train", lambda *_, **__: 0)
-    for name in found:  # a save that was killed leaves a folder with a longer name
-        (tmp_path / "run" / "checkpoints" / name).mkdir(parents=True)
-    settings = config(vae_training=VAETraining(linear_steps=7), tokenizer=str(golden("ckpt_tiny")))
-    mixture = dataclasses.replace(settings.mixture, max_text_tokens=224)  # this tokenizer knows few words
-    settings = dataclasses.replace(settings, mixture=mixture)
-    run.run(settings, run.Place(tmp_path / "run", runs.write_photos(tmp_path / "data"), ""))
-    assert calls == ([7] if used else [])
+def test_the_command_writes_an_autoencoder_that_a_run_starts_from(tmp_path, monkeypatch):
+    settings = config(tokenizer=str(golden("ckpt_tiny")), steps=1)
+    settings = dataclasses.replace(
+        settings, mixture=dataclasses.replace(settings.mixture, max_text_tokens=224)
+    )
+    data = runs.write_photos(tmp_path / "data")
+    monkeypatch.setattr(linear, "load", lambda _: settings)
+    command = [str(tmp_path / "start"), "--data", str(data), "--steps", "3"]
+    assert linear.main(command) == 0
+    found, _ = read_vae_folder(tmp_path / "start")
+    assert found == settings.vae
+    started = trained_weights(
+        dataclasses.replace(settings, init=str(tmp_path / "start")), make_mesh(parse_mesh(""))
+    )
+    fresh = trained_weights(settings, make_mesh(parse_mesh("")))
+    assert started.keys() == fresh.keys()
+    assert not np.array_equal(started["encoder.conv_in.kernel"], fresh["encoder.conv_in.kernel"])
+    assert linear.main(command) == 2  # never over what is there

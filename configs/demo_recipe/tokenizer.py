@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the small tokenizer of the demo checkpoint: `python -m ditfuse_jax.data.tokenizer FOLDER`.
+"""Trains the small tokenizer of the demo checkpoint: `python configs/demo_recipe/tokenizer.py FOLDER`.
 
 Byte-level BPE, so any text has ids. Chat marks, tags and the fixed sentences of the prompt template are one
-id each,
-because every prompt token costs compute in training; instruction words stay words. Text is lower-cased (tags
-are not):
-a small model need not learn that "Fuse" and "fuse" are one word. Held-out phrasings are never seen here.
+id each, because every prompt token costs compute in training; instruction words stay words. Text is
+lower-cased (tags are not): a small model need not learn that "Fuse" and "fuse" are one word. Held-out
+phrasings are never seen here.
 """
 
 import argparse

@@ -1,24 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting weights of a small autoencoder: its linear skeleton, trained first because that is cheap.
+"""Starting weights of the demo's autoencoder: `python configs/demo_recipe/linear_start.py FOLDER`.
+
+They are a linear skeleton of the network, trained first because that is cheap.
 
 With second convolutions of zero every resnet is its shortcut, and the network is linear but for the norm and
 SiLU before each closing convolution. Those are linear too on channels that come as x and -x, since
 silu(x) - silu(-x) = x, beside two constants +M and -M that fix the norm's variance.
 """
 
+import argparse
 import functools
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ditfuse_jax.checkpoints.folder import VAE_FILE, VAE_FORMAT, write_vae_config
+from ditfuse_jax.checkpoints.safetensors import save_tensors
+from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import VAEConfig
+from ditfuse_jax.data.loader import make_loader
 from ditfuse_jax.models.vae import nearest
+from ditfuse_jax.prompt import load_tokenizer
+from ditfuse_jax.training.config import TrainConfig, load
+from ditfuse_jax.training.initial import trained_weights
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh
+from ditfuse_jax.training.start import data_root, find_data, tokenizer_folder
 
 CONSTANT = 8.0  # M; pixels and codes are near 1, so the variance hardly depends on them
 LOGVAR = -9.0  # of the codes at the start
+STEPS = 3000
 LEARNING_RATE = 4e-3  # of the skeleton
 WARMUP = 50
 DIMS = ("NHWC", "HWIO", "NHWC")
@@ -46,13 +61,12 @@ def check_room(cfg: VAEConfig) -> None:
     first, last = widths[0], widths[-1]
     if cfg.norm_groups != 1 or first < 8 or last < 2 * codes + 2:
         raise ValueError(
-            f"vae_training.linear_steps needs norm_groups 1 (not {cfg.norm_groups}), first width >= 8 "
-            f"(not {first}) and last width >= {2 * codes + 2} (not {last}); change them or set it to 0"
+            f"the linear start needs norm_groups 1 (not {cfg.norm_groups}), first width >= 8 "
+            f"(not {first}) and last width >= {2 * codes + 2} (not {last}); change them"
         )
     if first == widths[1] or last == widths[-2]:  # the outermost shortcuts carry the skeleton
         raise ValueError(
-            f"vae_training.linear_steps needs outer widths that differ from their neighbours, not {widths}; "
-            "change them or set it to 0"
+            f"the linear start needs outer widths unlike their neighbours, not {widths}; change them"
         )
 
 
@@ -141,3 +155,44 @@ def _close(new: dict[str, np.ndarray], block: str, half: str, signal: np.ndarray
     out[1, 1, :count, :count] = spread * np.eye(count)
     out[1, 1, count : 2 * count, :count] = -spread * np.eye(count)
     new[f"{half}.conv_out.bias"][:] = 0
+
+
+def write(config: TrainConfig, target: Path, data: Path, *, steps: int) -> None:
+    """Trains the skeleton on the targets of the run's first batches and writes an autoencoder folder."""
+    check_room(config.vae)
+    found = find_data(config, data, load_tokenizer(tokenizer_folder(config)))
+    params = trained_weights(config, make_mesh(parse_mesh("")))
+    bucket = found.mixture.config.buckets[0]
+    side = config.vae_training.crop or min(bucket.height, bucket.width)
+    with new_folder(target, sources=[data]) as partial:
+        with make_loader(found.mixture, found.tokenizer, batch_size=config.batch_size) as loader:
+            images = (middle(batch.target, side) for batch in loader)
+            params = linear_start(params, config.vae, images, steps=steps)
+        save_tensors(partial / VAE_FILE, params, {"format": VAE_FORMAT})
+        write_vae_config(partial, config.vae, {"source": f"linear start of {config.name}, {steps} steps"})
+
+
+def middle(images: np.ndarray, side: int) -> np.ndarray:
+    """The central square of images [B, H, W, 3]."""
+    top, left = ((size - side) // 2 for size in images.shape[1:3])
+    return images[:, top : top + side, left : left + side]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("folder", type=Path, help="where the weights go, for --set init=FOLDER")
+    parser.add_argument("--config", type=Path, default=Path(__file__).parents[1] / "demo_vae.py")
+    parser.add_argument("--data", type=Path, help="data root (default: $DITFUSE_DATA, else ../shared/data)")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    flags = parser.parse_args(arguments)
+    try:
+        root = data_root(flags.data, Path(__file__).resolve().parents[2])
+        write(load(flags.config), flags.folder, root, steps=flags.steps)
+    except (ValueError, OSError) as error:
+        print(f"linear_start.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

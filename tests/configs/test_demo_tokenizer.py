@@ -7,7 +7,6 @@ import unicodedata
 import numpy as np
 import pytest
 
-from ditfuse_jax.data import tokenizer as demo
 from ditfuse_jax.data.instructions import SPLITS, SUBTASKS, TABLE_VII, TABLE_VIII, draw
 from ditfuse_jax.prompt import (
     BOS_ID,
@@ -19,6 +18,9 @@ from ditfuse_jax.prompt import (
     load_tokenizer,
     render,
 )
+from scripts import load
+
+demo = load("configs/demo_recipe/tokenizer.py")
 
 
 @pytest.fixture(scope="module")
