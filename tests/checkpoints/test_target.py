@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 import runs
 from conftest import golden
 from convert.__main__ import main as convert
-from ditfuse_jax.training import parameters, step
+from ditfuse_jax.training import step
+from ditfuse_jax.training.initial import trained_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 
@@ -22,7 +23,7 @@ DEMO = Path(__file__).parents[2] / "ditfuse_jax" / "demo"
 def write_run(workdir):
     """A run's workdir with one checkpoint."""
     config, mesh = runs.config(), make_mesh(parse_mesh(""))
-    params, _ = parameters.random_params(config, mesh)
+    params = trained_weights(config, mesh)
     checkpoints = Checkpoints(workdir, keep=1)
     checkpoints.save(step.new_state(params, config, mesh), config, step=1, loss=None, notes={})
     checkpoints.wait()
