@@ -1,116 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the autoencoder, the transformer or an adapter: python train.py --config configs/demo.py --mesh 8"""
 
-import argparse
-import dataclasses
-import os
 import sys
-import traceback
-from pathlib import Path
 
-# Libraries read these when they are imported: no advice between the lines of a run.
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-# Of XLA's YNN fusions only single products make a training step on CPU faster; so do wide vectors, where the
-# processor has them (docs/training.md).
-CPU_FLAGS = (
-    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT "
-    "--xla_cpu_prefer_vector_width=512"
-)
-os.environ["XLA_FLAGS"] = f"{CPU_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
-import jax  # noqa: E402
-
-PROJECT = Path(__file__).resolve().parent
-HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, help="a run of configs/ (default: configs/smoke.py)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="optim.learning_rate=1e-4"
-    )
-    parser.add_argument(
-        "--mesh", default="", help="8, or axes: data=2,fsdp=4 or data=2,tensor=4 (default: one device)"
-    )
-    parser.add_argument("--workdir", type=Path, help="checkpoints, log, pictures (default: runs/NAME)")
-    parser.add_argument("--data", type=Path, help="data root (default: $DITFUSE_DATA, else ../shared/data)")
-    parser.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="several processes: where the first one listens"
-    )
-    parser.add_argument("--num-processes", type=int, help="with --coordinator; on CPU with --distributed too")
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--distributed", action="store_true", help="several processes, found by JAX itself")
-    return parser.parse_args()
-
-
-def start_devices(args: argparse.Namespace, needed: int) -> None:
-    """Joins the other processes, and makes virtual devices for the case that there is only a CPU."""
-    if not 1 <= (args.num_processes or 1) <= needed or needed % (args.num_processes or 1):
-        raise ValueError(f"--mesh of {needed} devices does not divide over {args.num_processes} processes")
-    jax.config.update("jax_num_cpu_devices", needed // (args.num_processes or 1))
-    if args.coordinator:
-        if args.num_processes is None or args.process_id is None:
-            raise ValueError("--coordinator also needs --num-processes and --process-id")
-        jax.distributed.initialize(
-            args.coordinator, args.num_processes, args.process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-        )
-    elif args.distributed:
-        jax.distributed.initialize(
-            num_processes=args.num_processes, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-        )
-    if needed > 1 and jax.default_backend() == "cpu" and jax.process_index() == 0:
-        print(f"no accelerator here: {needed} virtual CPU devices share its cores", flush=True)
-
-
-def on_examples(config):
-    """The run on every picture below examples/, without the lists that validation needs."""
-    source = dataclasses.replace(config.mixture.sources[0], path="*", names=None)
-    mixture = dataclasses.replace(config.mixture, sources=(source,))
-    return dataclasses.replace(config, mixture=mixture, validate_every=0)
-
-
-def main() -> int:
-    args = arguments()
-    from ditfuse_jax.training import config as train_config
-    from ditfuse_jax.training.start import Place, data_root, devices_needed, run
-
-    config = train_config.load(args.config or PROJECT / "configs" / "smoke.py")
-    config = train_config.override(config, args.set)
-    start_devices(args, devices_needed(args.mesh))
-    if args.config is None and jax.process_index() == 0:
-        print("no --config: running configs/smoke.py, a small test of everything", flush=True)
-    root = data_root(args.data, PROJECT)
-    if args.config is None and args.data is None and not root.is_dir():
-        print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
-        root, config = PROJECT / "examples", on_examples(config)
-    workdir = args.workdir or PROJECT / "runs" / config.name
-    run(config, Place(workdir, root, args.mesh))
-    return 0
-
-
-def fail(message: object, code: int) -> None:
-    """Ends this process at once: with peers gone, an orderly shutdown would wait for them."""
-    print(f"train.py: {message}", file=sys.stderr, flush=True)
-    os._exit(code)
-
+from ditfuse_jax.cli import environment
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        fail(error, 2)
-    except OSError as error:
-        fail(f"{error}; the same command continues from the last save", 1)
-    except RuntimeError as error:
-        if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
-            reason = str(error).splitlines()[0]
-            error = f"lost another process ({reason}); the same command continues from the last save"
-        fail(error, 1)
-    except Exception:
-        if jax.process_count() == 1:
-            raise
-        traceback.print_exc()
-        fail("ended by the error above; so do the other processes", 1)
+    environment.for_training()  # before JAX is imported
+    from ditfuse_jax.cli.train import main
+
+    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 import os
 import re
 import subprocess
@@ -30,10 +29,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def infer():
-    spec = importlib.util.spec_from_file_location("infer", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from ditfuse_jax.cli import fuse
+
+    return fuse
 
 
 def picture(file, height=32, width=48, seed=0):

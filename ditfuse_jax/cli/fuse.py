@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fuse two registered images as an instruction says: python infer.py --prompt "..." --image1 A --image2 B."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import jax
+
+from ditfuse_jax.task import TASKS, request
+
+PROJECT = Path(__file__).resolve().parents[2]
+EXAMPLE = PROJECT / "examples" / "ivif"
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = parser.add_argument_group("what to make")
+    what.add_argument(
+        "--prompt", help="instruction in plain words; with <|image_1|> and <|image_2|> used as it is"
+    )
+    what.add_argument("--prompt-file", type=Path, help="one picture per line of this file, for one pair")
+    what.add_argument("--task", choices=TASKS, help="renders its tags, and its words if there is no --prompt")
+    what.add_argument("--segment", metavar="A,B", help="mark these things (task seg)")
+    what.add_argument("--object", metavar="A", help="the one thing a light or contrast task is about")
+    what.add_argument(
+        "--tag", action=argparse.BooleanOptionalAction, help="with tags or without, whatever the default"
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--image1", type=Path, help="visible, far-focused or over-exposed image; default: an example"
+    )
+    files.add_argument(
+        "--image2", type=Path, help="infrared, near-focused or under-exposed image; default: an example"
+    )
+    files.add_argument(
+        "--image-dir", type=Path, help="folder of pairs: image1/ and image2/ with the same names"
+    )
+    files.add_argument(
+        "--resume", action="store_true", help="with --image-dir: skip what was made with the same settings"
+    )
+    files.add_argument(
+        "--overwrite", action="store_true", help="also replace files that this program did not write"
+    )
+    files.add_argument(
+        "--out", type=Path, help="file, or folder with --image-dir and --prompt-file; default: fused"
+    )
+    files.add_argument(
+        "--checkpoint", type=Path, help="checkpoint folder; default: the one that ships with the code"
+    )
+    files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
+    how = parser.add_argument_group("how (default: what the checkpoint says)")
+    how.add_argument("--steps", type=int)
+    how.add_argument("--guidance", type=float, help="text scale")
+    how.add_argument("--image-guidance", type=float, help="image scale")
+    how.add_argument("--max-side", type=int, help="larger images are fused at this size and brought back")
+    how.add_argument(
+        "--noises", type=int, help="average the results of so many noises: less speckle, costs so many times"
+    )
+    how.add_argument("--dtype", choices=("float32", "bfloat16"))
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument(
+        "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
+    )
+    return parser.parse_args(arguments)
+
+
+def jobs_of(flags: argparse.Namespace, job):
+    """The jobs that the flags ask for, and failures known before the start."""
+    segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
+    if flags.segment is not None and not segment:
+        raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
+    how = {"task": flags.task, "segment": segment, "thing": flags.object, "tag": flags.tag}
+    if flags.prompt_file and (flags.image_dir or flags.prompt):
+        raise ValueError(
+            "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
+        )
+    if flags.resume and not flags.image_dir:
+        raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
+    if flags.image_dir:
+        if flags.image1 or flags.image2:
+            raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
+        return job.folder_jobs(flags.image_dir, request(flags.prompt, **how), flags.out or Path("fused"))
+    image1, image2 = pair_of(flags)
+    if flags.prompt_file:
+        prompts = [request(line, **how) for line in job.read_prompts(flags.prompt_file)]
+        return job.prompt_jobs(image1, image2, prompts, flags.out or Path("fused")), []
+    return [job.Job(image1, image2, request(flags.prompt, **how), flags.out or Path("fused.png"))], []
+
+
+def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
+    if (flags.image1 is None) != (flags.image2 is None):
+        raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")
+    if flags.image1:
+        return flags.image1, flags.image2
+    print(f"images      the example pair {EXAMPLE}")
+    return EXAMPLE / "image1.png", EXAMPLE / "image2.png"
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ditfuse-jax"
+
+
+def keep_compiled_programs() -> None:
+    """Compiled programs go to the user's cache folder, so that the next start need not compile."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def unfinished(jobs, checkpoint: str, settings, flags: argparse.Namespace) -> list:
+    """What --resume leaves to do; says what it found."""
+    from ditfuse_jax.inference import jobs as job
+
+    todo = job.unfinished(jobs, settings, seed=flags.seed, checkpoint=checkpoint)
+    if finished := len(jobs) - len(todo):
+        print(f"finished    {finished} pictures are there already")
+    if other := sum(one.out.exists() for one in todo):
+        print(f"again       {other} files that are no results of these settings")
+    return todo
+
+
+def fuse(flags: argparse.Namespace) -> int:
+    """Makes the pictures; the exit code is 1 if some of several failed."""
+    from ditfuse_jax.inference import jobs as job  # after the settings; a second to import
+    from ditfuse_jax.inference import terminal
+    from ditfuse_jax.inference.fuse import DiTFuse, How
+
+    jobs, failed = jobs_of(flags, job)
+    job.check_outputs(jobs, overwrite=flags.overwrite)
+    with terminal.count_compiled() as compiled:
+        model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
+        how = {name: getattr(flags, name) for name in How.__annotations__}
+        settings = model.settings(**how)
+        print(f"checkpoint  {model.checkpoint_id}")
+        todo = unfinished(jobs, model.checkpoint_id, settings, flags) if flags.resume else jobs
+        with terminal.progress(len(todo), settings.steps) as watch:
+            how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
+            report = job.run(model, todo, settings, watch=watch, **how)
+        print("programs    {} compiled, {} from the cache".format(*compiled()))
+    failed += report.failed
+    if failed:
+        print(
+            f"{len(failed)} of {len(jobs) + len(failed) - len(report.failed)} pairs failed:", file=sys.stderr
+        )
+        print("\n".join(f"  {failure.message}" for failure in failed), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def main(arguments: list[str]) -> int:
+    flags = parse(arguments)
+    if not flags.no_compile_cache:
+        keep_compiled_programs()
+    try:
+        return fuse(flags)
+    except (ValueError, OSError) as error:
+        print(f"infer.py: {error}", file=sys.stderr)
+        return 2
