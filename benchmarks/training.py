@@ -19,13 +19,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-if "DITFUSE_FLAGS" not in os.environ:  # as train.py; not in the processes whose flags are compared
-    CPU_FLAGS = (
-        "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT "
-        "--xla_cpu_prefer_vector_width=512"
-    )
-    os.environ["XLA_FLAGS"] = f"{CPU_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from ditfuse_jax.cli import environment  # noqa: E402
+
+if "DITFUSE_FLAGS" not in os.environ:  # as train.py; not in the processes whose flags are compared
+    environment.for_training()
 
 import dataclasses  # noqa: E402
 

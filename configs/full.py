@@ -2,9 +2,11 @@
 """The paper's stream, all weights trained: 16 bytes a parameter, so `--mesh fsdp=8`. `--set init=FOLDER`."""
 
 import dataclasses
+from pathlib import Path
 
-from configs.ditfuse_lora import config as base
+from ditfuse_jax.training.config import load
 
+base = load(Path(__file__).with_name("ditfuse_lora.py"))
 config = dataclasses.replace(
     base,
     name="full",

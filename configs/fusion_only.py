@@ -2,8 +2,11 @@
 """Ablation of the paper (IV-H2): fusion data alone."""
 
 import dataclasses
+from pathlib import Path
 
-from configs.ditfuse_lora import config as base
+from ditfuse_jax.training.config import load
+
+base = load(Path(__file__).with_name("ditfuse_lora.py"))
 
 FUSION = ("ivif", "focus", "exposure")
 fusion = tuple(source for source in base.mixture.sources if source.name in FUSION)

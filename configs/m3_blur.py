@@ -2,9 +2,11 @@
 """Ablation of the paper (IV-H3): M3 degrades with blur alone; the base config has all three."""
 
 import dataclasses
+from pathlib import Path
 
-from configs.ditfuse_lora import config as base
+from ditfuse_jax.training.config import load
 
+base = load(Path(__file__).with_name("ditfuse_lora.py"))
 config = dataclasses.replace(
     base,
     name="m3_blur",

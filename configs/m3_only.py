@@ -2,8 +2,11 @@
 """Ablation of the paper (IV-H2): M3 alone."""
 
 import dataclasses
+from pathlib import Path
 
-from configs.ditfuse_lora import config as base
+from ditfuse_jax.training.config import load
+
+base = load(Path(__file__).with_name("ditfuse_lora.py"))
 
 m3 = tuple(source for source in base.mixture.sources if source.name == "m3")
 config = dataclasses.replace(base, name="m3_only", mixture=dataclasses.replace(base.mixture, sources=m3))

@@ -2,9 +2,11 @@
 """Ablation of the paper (IV-H1): prompts without task tags."""
 
 import dataclasses
+from pathlib import Path
 
-from configs.ditfuse_lora import config as base
+from ditfuse_jax.training.config import load
 
+base = load(Path(__file__).with_name("ditfuse_lora.py"))
 config = dataclasses.replace(
     base, name="no_tags", mixture=dataclasses.replace(base.mixture, untagged_share=1.0)
 )

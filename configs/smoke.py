@@ -4,8 +4,6 @@
 The numbers are choices of ours: the least with which the loss visibly falls.
 """
 
-from pathlib import Path
-
 from ditfuse_jax.config import TransformerConfig, VAEConfig
 from ditfuse_jax.data.m3 import M3Config
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
@@ -13,7 +11,7 @@ from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 config = TrainConfig(
     name="smoke",
-    model=TransformerConfig.tiny(latent_channels=4, vocab_size=1024),
+    model=TransformerConfig.tiny(latent_channels=4, vocab_size=1280),  # ids of the demo's tokenizer
     vae=VAEConfig.tiny(scaling_factor=1.0),
     mixture=MixtureConfig(
         sources=(SourceConfig(name="m3", path="photos"),),
@@ -21,7 +19,6 @@ config = TrainConfig(
         m3=M3Config(blocks=(16, 32)),  # a quarter of the paper's, as the pictures are a quarter of 256 px
         max_text_tokens=224,
     ),
-    tokenizer=str(Path(__file__).parents[1] / "tests" / "golden" / "ckpt_tiny"),
     steps=60,  # the loss falls by a third
     batch_size=16,
     optim=OptimConfig(learning_rate=3e-3, warmup_steps=5),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m convert {omnigen,vae,lora,from-train,inspect,export,export-lora} ...; see docs/convert.md."""
+"""Published weights in, and out again: `python -m convert` or `ditfuse convert`; see docs/convert.md."""
 
 import argparse
 import os
@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="python -m convert", description="Published weights in, and out again."
-    )
+def parser(prog: str) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog=prog, description="Published weights in, and out again.")
     commands = top.add_subparsers(dest="command", required=True)
 
     def command(name: str, help: str, *, target: bool = True) -> argparse.ArgumentParser:
@@ -57,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from convert import export, jobs, lora, report  # flax and jax: not for --help
+    from . import export, jobs, lora, report  # flax and jax: not for --help
 
     if args.command == "inspect":
         print("\n".join(report.report(args.source)))
@@ -66,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         options = {"lora": args.lora, "dtype": args.dtype, "vae": args.vae}
         jobs.convert_omnigen(args.source, args.target, **options, overwrite=args.overwrite)
     elif args.command == "from-train":
-        from convert.from_train import from_train  # orbax and grain: for this command alone
+        from .from_train import from_train  # orbax and grain: for this command alone
 
         options = {"step": args.step, "raw": args.raw, "merged": args.merge, "dtype": args.dtype}
         proposed = ("steps", "guidance", "image_guidance", "max_side", "noises")
@@ -87,9 +85,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"wrote {args.target}")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m convert") -> int:
     """Exit code 0, or 2 after one message on stderr."""
-    args = parser().parse_args(argv)
+    args = parser(prog).parse_args(argv)
     try:
         run(args)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -103,10 +101,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _terminate(number, frame):
-    raise KeyboardInterrupt  # so that `kill` cleans up as Ctrl-C does
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def command(argv: list[str] | None, prog: str) -> int:
+    """`main` in a process of its own: `kill` cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    return main(argv, prog)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main())
+    sys.exit(command(None, "python -m convert"))

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import engine, omnigen
-from convert.configs import autoencoder_config, phi3_config
-from convert.jobs import write_with_progress
-from convert.vae import vae_rules
 from ditfuse_jax.checkpoints.folder import MODEL_FILE, VAE_FILE, copy_tokenizer, read_folder
 from ditfuse_jax.checkpoints.layout import DIFFUSERS_STEM, EXPORTED
 from ditfuse_jax.checkpoints.safetensors import Spec, open_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import POSITION_GRID, TransformerConfig, VAEConfig
+
+from . import engine, omnigen
+from .configs import autoencoder_config, phi3_config
+from .jobs import write_with_progress
+from .vae import vae_rules
 
 
 def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:

@@ -14,17 +14,6 @@ from flax import nnx
 from tqdm import tqdm
 
 import ditfuse_jax
-from convert import engine, omnigen
-from convert.configs import (
-    diffusers_config,
-    official_config,
-    original_vae_config,
-    vae_config,
-)
-from convert.engine import Plan, Rule
-from convert.lora import check_fit, describe, merged, merged_kernels
-from convert.reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
-from convert.vae import vae_rules
 from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.folder import (
@@ -43,6 +32,18 @@ from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+
+from . import engine, omnigen
+from .configs import (
+    diffusers_config,
+    official_config,
+    original_vae_config,
+    vae_config,
+)
+from .engine import Plan, Rule
+from .lora import check_fit, describe, merged, merged_kernels
+from .reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
+from .vae import vae_rules
 
 
 class Component(NamedTuple):

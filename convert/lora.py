@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.reader import licence, sha256
 from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter, save_adapter, to_peft
 from ditfuse_jax.checkpoints.layout import EXPORTED, PEFT_CONFIG, PEFT_TENSORS
 from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import to_dict
+
+from .reader import licence, sha256
 
 
 def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:

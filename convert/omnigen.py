@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert.configs import official_config
-from convert.engine import Rule, leading, linear, patch
 from ditfuse_jax.config import POSITION_GRID, TransformerConfig
 from ditfuse_jax.models.omnigen import axis_table
+
+from .configs import official_config
+from .engine import Rule, leading, linear, patch
 
 LAYER = r"llm\.layers\.(\d+)\."
 RULES = (

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert.engine import FLOATS
 from ditfuse_jax.checkpoints.folder import read_json
 from ditfuse_jax.checkpoints.safetensors import open_tensors
+
+from .engine import FLOATS
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 HUB_FILES = (

@@ -3,8 +3,9 @@
 
 import re
 
-from convert.engine import Rule, Transform, conv, keep, linear, pointwise
 from ditfuse_jax.config import VAEConfig
+
+from .engine import Rule, Transform, conv, keep, linear, pointwise
 
 SINGLE_FILE = "first_stage_model."  # prefix of the autoencoder inside a whole Stable Diffusion checkpoint
 

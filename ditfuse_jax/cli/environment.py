@@ -2,13 +2,17 @@
 """What libraries read from the environment when they are imported; commands set it before they import JAX."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
 
 # Of XLA's YNN fusions only single products make a training step on CPU faster; so do wide vectors, where the
 # processor has them (docs/training.md).
 CPU_FLAGS = (
-    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT "
-    "--xla_cpu_prefer_vector_width=512"
+    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "--xla_cpu_prefer_vector_width=512",
 )
+PARSE_FLAGS = "from jaxlib import xla_client; xla_client._xla.CompileOptions()"  # the cheapest call that does
 
 
 def for_fusing() -> None:
@@ -22,4 +26,14 @@ def for_training() -> None:
     """No advice between the lines of a run, and XLA's faster way on CPU; XLA_FLAGS of the user come last."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ["XLA_FLAGS"] = f"{CPU_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+    flags = CPU_FLAGS if accepted(CPU_FLAGS) else [flag for flag in CPU_FLAGS if accepted([flag])]
+    for flag in set(CPU_FLAGS) - set(flags):
+        print(f"this jaxlib does not know {flag}: training without it", file=sys.stderr, flush=True)
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+
+
+def accepted(flags: Sequence[str]) -> bool:
+    """Whether this jaxlib knows all these XLA flags; asked in a second process, as an unknown one ends it."""
+    command = [sys.executable, "-c", PARSE_FLAGS]
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    return subprocess.run(command, env=environment, capture_output=True).returncode == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuse two registered images as an instruction says: python infer.py --prompt "..." --image1 A --image2 B."""
+"""Fuse two registered images as an instruction says: --prompt "..." --image1 A --image2 B."""
 
 import argparse
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import jax
 
+from ditfuse_jax import places
 from ditfuse_jax.task import TASKS, request
 
-PROJECT = Path(__file__).resolve().parents[2]
-EXAMPLE = PROJECT / "examples" / "ivif"
+EXAMPLE = places.folder("examples") / "ivif"
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse(arguments: list[str], prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     what = parser.add_argument_group("what to make")
     what.add_argument(
         "--prompt", help="instruction in plain words; with <|image_1|> and <|image_2|> used as it is"
@@ -148,12 +148,13 @@ def fuse(flags: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def main(arguments: list[str]) -> int:
-    flags = parse(arguments)
+def main(arguments: list[str], prog: str = "infer.py") -> int:
+    """Exit code 0, 1 if some of several pictures failed, or 2 after one message on stderr."""
+    flags = parse(arguments, prog)
     if not flags.no_compile_cache:
         keep_compiled_programs()
     try:
         return fuse(flags)
     except (ValueError, OSError) as error:
-        print(f"infer.py: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the autoencoder, the transformer or an adapter: python train.py --config configs/demo.py --mesh 8"""
+"""Trains the autoencoder, the transformer or an adapter: --config configs/demo.py --mesh 8"""
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import traceback
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import jax
 
-PROJECT = Path(__file__).resolve().parents[2]
+from ditfuse_jax import places
+
 HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, help="a run of configs/ (default: configs/smoke.py)")
     parser.add_argument(
@@ -66,41 +68,43 @@ def train(args: argparse.Namespace) -> None:
     from ditfuse_jax.training import config as train_config
     from ditfuse_jax.training.start import Place, data_root, devices_needed, run
 
-    config = train_config.load(args.config or PROJECT / "configs" / "smoke.py")
+    config = train_config.load(places.run_file(args.config or Path("smoke")))
     config = train_config.override(config, args.set)
     start_devices(args, devices_needed(args.mesh))
     if args.config is None and jax.process_index() == 0:
         print("no --config: running configs/smoke.py, a small test of everything", flush=True)
-    root = data_root(args.data, PROJECT)
+    root = data_root(args.data, places.home())
     if args.config is None and args.data is None and not root.is_dir():
         print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
-        root, config = PROJECT / "examples", on_examples(config)
-    workdir = args.workdir or PROJECT / "runs" / config.name
+        root, config = places.folder("examples"), on_examples(config)
+    workdir = args.workdir or places.home() / "runs" / config.name
     run(config, Place(workdir, root, args.mesh))
 
 
-def fail(message: object, code: int) -> None:
+def fail(message: object, code: int, prog: str) -> None:
     """Ends this process at once: with peers gone, an orderly shutdown would wait for them."""
-    print(f"train.py: {message}", file=sys.stderr, flush=True)
+    print(f"{prog}: {message}", file=sys.stderr, flush=True)
     os._exit(code)
 
 
-def main(arguments: list[str]) -> int:
-    args = parse(arguments)
+def main(arguments: list[str], prog: str = "train.py") -> int:
+    """Exit code 0; 2 after a mistake in the request; 1 if the run ended early and can be continued."""
+    args = parse(arguments, prog)
+    end = functools.partial(fail, prog=prog)
     try:
         train(args)
     except ValueError as error:
-        fail(error, 2)
+        end(error, 2)
     except OSError as error:
-        fail(f"{error}; the same command continues from the last save", 1)
+        end(f"{error}; the same command continues from the last save", 1)
     except RuntimeError as error:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             reason = str(error).splitlines()[0]
             error = f"lost another process ({reason}); the same command continues from the last save"
-        fail(error, 1)
+        end(error, 1)
     except Exception:
         if jax.process_count() == 1:
             raise
         traceback.print_exc()
-        fail("ended by the error above; so do the other processes", 1)
+        end("ended by the error above; so do the other processes", 1)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m ditfuse_jax.data check|show|bench CONFIG`: look at a training stream before training on it."""
+"""Look at a training stream before training on it: `python -m ditfuse_jax.data` or `ditfuse data`."""
 
 import argparse
 import dataclasses
@@ -159,8 +159,8 @@ def _time_loader(mixture: Mixture, tokenizer, count: int, batch_size: int, worke
         return batches * batch_size / (time.perf_counter() - start)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ditfuse_jax.data", description=__doc__)
+def parse(arguments: list[str], prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("command", choices=("check", "show", "bench"))
     parser.add_argument("config", help="a file of configs/, or paper, demo, smoke")
     parser.add_argument("--data", help="data root; default $DITFUSE_DATA, then ../shared/data")
@@ -177,11 +177,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=512, help="bench: how many")
     parser.add_argument("--batch-size", type=int, default=16, help="bench")
     parser.add_argument("--workers", type=int, default=0, help="bench: also time the loader with this many")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> int:
-    args = arguments()
+def main(arguments: list[str], prog: str = "python -m ditfuse_jax.data") -> int:
+    args = parse(arguments, prog)
     config = chosen(read_config(args.config), args.source)
     config = config.validation() if args.validation else config
     if args.size:
@@ -197,8 +197,14 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def command(arguments: list[str], prog: str) -> int:
+    """`main` with its errors as one message on stderr and exit code 2."""
     try:
-        sys.exit(main())
+        return main(arguments, prog)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(command(sys.argv[1:], "python -m ditfuse_jax.data"))

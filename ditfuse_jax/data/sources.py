@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ditfuse_jax import places
 from ditfuse_jax.config import one_of
 from ditfuse_jax.data import pixels, registry, segmentation
 
@@ -47,7 +48,7 @@ class Listing(NamedTuple):
 
 def data_root(folder: str | None = None) -> Path:
     """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError if it is none."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    beside = places.home().parent / "shared" / "data"
     root = Path(folder or os.environ.get("DITFUSE_DATA") or beside)
     if not root.is_dir():
         raise ValueError(f"no data folder {root}; name one with --data or $DITFUSE_DATA")

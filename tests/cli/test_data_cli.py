@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import sys
-
 import pytest
 from PIL import Image
 
@@ -16,12 +14,11 @@ config = MixtureConfig.smoke(max_text_tokens=1024)
 
 
 @pytest.fixture
-def run(root, tmp_path, monkeypatch):
+def run(root, tmp_path):
     (tmp_path / "small.py").write_text(CONFIG)
 
     def call(command: str, *options: str, config: str = str(tmp_path / "small.py")) -> int:
-        monkeypatch.setattr(sys, "argv", ["data", command, config, "--data", str(root), *options])
-        return main()
+        return main([command, config, "--data", str(root), *options])
 
     return call
 
