@@ -35,7 +35,7 @@ from flax import nnx  # noqa: E402
 from medium import CONFIG, SIDE, build, to_diffusers  # noqa: E402
 
 from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
-from ditfuse_jax.config import LoraConfig, TransformerConfig  # noqa: E402
+from ditfuse_jax.config import PATCH, LoraConfig, TransformerConfig  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
@@ -110,7 +110,9 @@ def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx):
         cut = patchify(inputs.sources.reshape(rows * count, *shape))
         sources = Patches(*(x.reshape(rows, -1, x.shape[-1]) for x in cut))
         drawn = losses.Draw(inputs.t, inputs.x_0)
-        return losses.velocity_loss(model, inputs.prompt, sources, inputs.x_1, drawn).mean()
+        grid = jnp.tile(jnp.array(inputs.x_1.shape[1:3]) // PATCH, (rows, 1))
+        found = losses.Condition(sources, inputs.x_1, grid)
+        return losses.velocity_loss(model, inputs.prompt, found, drawn).mean()
 
     loss, grads = jax.value_and_grad(objective)(params)
     updates, opt_state = tx.update(grads, opt_state, params)

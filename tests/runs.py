@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny training runs: settings, batches of noise, and smooth random photographs for whole processes."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 from conftest import PROGRAMS
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
-from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.prompt import Prompt
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, shardings
@@ -22,7 +23,6 @@ from ditfuse_jax.training.trainable import Frozen, shapes
 
 PROJECT = Path(__file__).parents[1]
 ROWS, TEXT, SIDE = 8, 6, 32
-PATCHES = (SIDE // 16) ** 2
 
 
 def config(*, lora=False, stage="model", optim=None, **changes) -> TrainConfig:
@@ -41,30 +41,53 @@ def config(*, lora=False, stage="model", optim=None, **changes) -> TrainConfig:
     return TrainConfig(**(settings | changes))
 
 
-def batch(seed: int = 0, *, dropped: tuple[int, ...] = ()) -> Batch:
-    """ROWS rows of TEXT words and two sources; rows in `dropped` have no sources."""
+def varied(most: tuple[int, int], *, least: tuple[int, int]) -> MixtureConfig:
+    """M3 where each row has its own size."""
+    bucket = Bucket(height=most[0], width=most[1], least_height=least[0], least_width=least[1])
+    return dataclasses.replace(config().mixture, buckets=(bucket,))
+
+
+def batch(
+    seed: int = 0,
+    *,
+    dropped: tuple[int, ...] = (),
+    shape: tuple[int, int] = (SIDE, SIDE),
+    inside: tuple[int, int] | None = None,
+) -> Batch:
+    """ROWS rows of TEXT words and two sources of `shape`; rows in `dropped` have no sources.
+
+    Given `inside`, arrays and prompts are padded as if the images could have that size; the padding is noise.
+    """
     rng = np.random.default_rng(seed)
-    length = TEXT + 2 * PATCHES
+    patches, room = (sides[0] * sides[1] // 256 for sides in (shape, inside or shape))
+    length, left = TEXT + 2 * room, 2 * (room - patches)
+    first, second = left + 2, left + 4 + patches
     visible = np.tile(np.arange(1, length + 1, dtype=np.int32), (ROWS, 1))
+    visible[:, :left] = left + 1
     slots = np.zeros((ROWS, 2, 2), np.int32)
     for row in range(ROWS):
         if row not in dropped:
-            slots[row] = [[2, 2 + PATCHES], [4 + PATCHES, 4 + 2 * PATCHES]]
+            slots[row] = [[first, first + patches], [second, second + patches]]
             for start, stop in slots[row]:
                 visible[row, start:stop] = stop
+    words = rng.integers(3, 500, (ROWS, TEXT + 2 * patches)).astype(np.int32)
     prompt = Prompt(
-        rng.integers(3, 500, (ROWS, length)).astype(np.int32),
-        np.tile(np.arange(length, dtype=np.int32), (ROWS, 1)),
+        np.pad(words, ((0, 0), (left, 0))),
+        np.tile(np.maximum(np.arange(length, dtype=np.int32) - left, 0), (ROWS, 1)),
         visible,
-        np.zeros(ROWS, np.int32),
+        np.full(ROWS, left, np.int32),
         slots,
     )
+    images = rng.integers(0, 256, (ROWS, 3, *shape, 3)).astype(np.uint8)
+    arrays = np.random.default_rng(seed + 1).integers(0, 256, (ROWS, 3, *(inside or shape), 3), np.uint8)
+    arrays[:, :, : shape[0], : shape[1]] = images
     return Batch(
         prompt,
-        rng.integers(0, 256, (ROWS, 2, SIDE, SIDE, 3)).astype(np.uint8),
-        rng.integers(0, 256, (ROWS, SIDE, SIDE, 3)).astype(np.uint8),
+        arrays[:, :2],
+        arrays[:, 2],
         (np.arange(ROWS) % 3).astype(np.int32),
         np.arange(ROWS) + 100 * seed,
+        np.tile(np.array(shape, np.int32), (ROWS, 1)),
     )
 
 

@@ -30,6 +30,8 @@ COUNTS = {
     "seg": (1, 2),
     "compound": (1,),
 }  # named objects; the last: or more
+CHINESE = (0x4E00, 0x9FA6)  # code points of `nonsense`
+ASCII = (0x21, 0x7F)
 COMPOUNDS = {"train": 240, "heldout": 60}  # compositions taken of all that the clauses allow
 
 # Paper Table VII (light+, tags removed, template kept): prompt 1 was trained on, prompts 2 to 4 were not.
@@ -94,6 +96,13 @@ def draw(
     template = texts[rng.integers(len(texts))]
     words = [CLASS_SYNONYMS[canonical(name)] for name in objects]
     return fill(template, tuple(choices[rng.integers(len(choices))] for choices in words))
+
+
+def nonsense(rng: np.random.Generator) -> str:
+    """Random signs, or a few of a script without words here: nothing is asked but to fuse."""
+    if rng.random() < 0.5:
+        return "".join(map(chr, rng.integers(*CHINESE, size=rng.integers(1, 9))))
+    return "".join(map(chr, rng.integers(*ASCII, size=rng.integers(0, 25)))).replace("<|", "<")
 
 
 def fill(template: str, names: tuple[str, ...] = ()) -> str:

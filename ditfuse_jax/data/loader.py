@@ -22,7 +22,7 @@ from absl import flags
 
 from ditfuse_jax import prompt
 from ditfuse_jax.data import samples
-from ditfuse_jax.data.mixture import Mixture
+from ditfuse_jax.data.mixture import Bucket, Mixture
 from ditfuse_jax.prompt import Prompt
 
 ENDLESS = 2**31 - 1  # batches; more than anybody trains
@@ -30,13 +30,17 @@ BUFFER = 2  # batches that each worker holds ready
 
 
 class Batch(NamedTuple):
-    """What a training step needs; H, W and S are those of the batch's bucket."""
+    """What a training step needs; H, W and S are those of the batch's bucket.
+
+    The images of a row fill the upper left `size` of their arrays; zeros follow.
+    """
 
     prompt: Prompt  # [B, S], slots [B, 2, 2]
     sources: np.ndarray  # uint8 [B, 2, H, W, 3]; zeros where a slot is (0, 0)
     target: np.ndarray  # uint8 [B, H, W, 3]
     task: np.ndarray  # int32 [B], index into mixture.TASKS
     index: np.ndarray  # int64 [B], place in the endless stream; see `samples.describe`
+    size: np.ndarray  # int32 [B, 2], height and width of each row's images
 
 
 class Row(NamedTuple):
@@ -45,6 +49,7 @@ class Row(NamedTuple):
     prompt: Prompt  # B = 1, unpadded
     sample: samples.Sample
     index: int
+    bucket: Bucket
     length: int  # of the padded prefix row
     warnings: tuple[str, ...]
 
@@ -63,9 +68,11 @@ class Rows:
         batch, row = divmod(place, self.rows)
         position = batch * self.batch_size + self.host * self.rows + row
         bucket, cfg = self.mixture.bucket(batch), self.mixture.config
-        made = samples.make(self.mixture, position, bucket)
-        row_tokens = samples.tokens(made.sample, bucket, cfg, self.tokenizer)
-        return Row(row_tokens, made.sample, position, samples.prefix_length(bucket, cfg), made.warnings)
+        own = self.mixture.size(bucket, position)
+        made = samples.make(self.mixture, position, own)
+        row_tokens = samples.tokens(made.sample, own, cfg, self.tokenizer)
+        length = samples.prefix_length(bucket, cfg)
+        return Row(row_tokens, made.sample, position, bucket, length, made.warnings)
 
 
 class Tokenizer:
@@ -156,12 +163,19 @@ def collate(rows: list[Row]) -> tuple[Batch, tuple[str, ...]]:
     """Rows of one bucket to a batch, and the warnings that came up."""
     batch = Batch(
         prompt.collate([row.prompt for row in rows], length=rows[0].length),
-        np.stack([row.sample.sources for row in rows]),
-        np.stack([row.sample.target for row in rows]),
+        np.stack([padded(row.sample.sources, row.bucket) for row in rows]),
+        np.stack([padded(row.sample.target, row.bucket) for row in rows]),
         np.array([row.sample.task for row in rows], np.int32),
         np.array([row.index for row in rows], np.int64),
+        np.array([row.sample.target.shape[:2] for row in rows], np.int32),
     )
     return batch, tuple(note for row in rows for note in row.warnings)
+
+
+def padded(images: np.ndarray, bucket: Bucket) -> np.ndarray:
+    """Images [..., h, w, 3] in the upper left of zeros of the bucket's size."""
+    below, right = bucket.height - images.shape[-3], bucket.width - images.shape[-2]
+    return np.pad(images, [(0, 0)] * (images.ndim - 3) + [(0, below), (0, right), (0, 0)])
 
 
 def _close(iterator: list) -> None:

@@ -13,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax.config import PATCH, VAE_FACTOR, one_of
-from ditfuse_jax.data import instructions, pairs, registry, sources
+from ditfuse_jax.data import infrared, instructions, pairs, registry, sources
 from ditfuse_jax.data.m3 import M3Config
 
 FUSIONS = ("m3", "ivif", "focus", "exposure", "given")
 EDITS = ("none", "control", "seg", "compound")
 TASKS = ("m3", "ivif", "focus", "exposure", "control", "seg", "compound", "given")  # Batch.task indexes this
+MOST_STOPS = 12  # an 8-bit picture holds no more
 ORDERS = ("weighted", "shuffled")
 VALIDATION = "val.txt"  # the list of stems that validation reads instead of train.txt
-_PERMUTATION, _BUCKET = 1, 2  # fifth seed words: four-word seeds are the samples'
+_PERMUTATION, _BUCKET, _SIZE = 1, 2, 3  # fifth seed words: four-word seeds are the samples'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +59,48 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """A resolution, drawn by weight for the batches start <= number < stop (0: no end)."""
+    """A resolution, drawn by weight for the batches start <= number < stop (0: no end).
+
+    With least_height or least_width each row draws its own size up to the bucket's; the rest is padding that
+    neither the autoencoder nor the transformer sees, so many sizes share one compiled step.
+    """
 
     height: int
     width: int
     weight: float = 1.0
     start: int = 0
     stop: int = 0
+    least_height: int = 0  # of a row's own size, in steps of 16 pixels; 0: the bucket's height
+    least_width: int = 0
 
     def __post_init__(self):
         side = VAE_FACTOR * PATCH
+        for name, least, most in zip(("height", "width"), self.least, (self.height, self.width), strict=True):
+            if not 0 < least <= most or least % side:
+                raise ValueError(
+                    f"bucket {self.height}x{self.width}: least_{name} {least} is not a multiple of {side} "
+                    f"from {side} to {most}"
+                )
         if self.height < side or self.width < side or self.height % side or self.width % side:
             raise ValueError(f"bucket {self.height}x{self.width} is not in multiples of {side} pixels")
         if self.weight <= 0:
             raise ValueError(
                 f"bucket {self.height}x{self.width} has weight {self.weight}; use a positive one"
             )
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """The smallest (height, width) of a row."""
+        return self.least_height or self.height, self.least_width or self.width
+
+    @property
+    def varied(self) -> bool:
+        return self.least != (self.height, self.width)
+
+    @property
+    def whole(self) -> "Bucket":
+        """The same with all rows at its full size."""
+        return dataclasses.replace(self, least_height=0, least_width=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +115,17 @@ class MixtureConfig:
     max_text_tokens: int = 128  # of a prompt without its image patches, chat wrapper included
     length_multiple: int = 32  # prefix rows are padded to a multiple of it
     m3: M3Config = M3Config()
-    ivif_target: str = "rgb"  # the paper; "luma" keeps the colour of the visible image
+    ivif_target: str = "rgb"  # the paper; "luma" keeps the visible colour, "detail" the stronger detail too
     object_share: float = 0.5  # control with labels: one named object instead of the whole image
     several_share: float = 0.25  # segmentation: two or three classes instead of one
     absent_share: float = 0.1  # segmentation: a class that is not there
+    exposure_stops: tuple[float, float] = (
+        pairs.EXPOSURE_STOPS
+    )  # of either simulated side, away from the photo
+    scene_stops: tuple[float, float] = (0.0, 0.0)  # ours: how far a scene's light exceeds what a photo holds
+    swap_share: float = 0.0  # ours: focus and exposure pairs given in the other order
+    nonsense_share: float = 0.0  # ours: plain fusions asked for by random signs, without tags
+    area_power: float = 0.0  # segmentation: a class is named by area ** this; 0: all that are there alike
     untagged_share: float = 0.0  # prompts without [TASK] and <SUBTASK>; 0 in the paper
     condition_dropout: float = 0.01  # instruction -> <cfg>, no images (paper)
     text_dropout: float = 0.0  # instruction dropped, images kept: the image-only branch of guidance
@@ -102,7 +136,7 @@ class MixtureConfig:
 
     def __post_init__(self):
         one_of("order", self.order, ORDERS)
-        one_of("ivif_target", self.ivif_target, pairs.TARGETS)
+        one_of("ivif_target", self.ivif_target, infrared.TARGETS)
         one_of("phrasings", self.phrasings, instructions.SPLITS)
         if not self.sources or not self.buckets:
             raise ValueError("a mixture needs at least one source and one bucket")
@@ -111,13 +145,22 @@ class MixtureConfig:
         for name in (f.name for f in dataclasses.fields(self) if f.name.endswith(("_share", "_dropout"))):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1]")
+        for name in ("exposure_stops", "scene_stops"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= MOST_STOPS:
+                raise ValueError(f"{name} {low}, {high} are not two rising numbers in [0, {MOST_STOPS}]")
         if not 0 < self.smallest_window <= 1:
             raise ValueError(f"smallest_window {self.smallest_window} is not in (0, 1]")
         if sum(source.weight for source in self.sources) <= 0:
             raise ValueError("all sources have weight 0")
 
+    @property
+    def varied(self) -> bool:
+        """Whether rows have sizes of their own inside a bucket."""
+        return any(bucket.varied for bucket in self.buckets)
+
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
-        """The same tasks on held-out files: centred windows, nothing dropped, tags as in training.
+        """The same tasks on held-out files: centred, full buckets, nothing dropped, tags as in training.
 
         Those are the stems of VALIDATION, or the test split of a registered dataset; sources with neither are
         left out. Raises ValueError when that leaves none.
@@ -128,6 +171,7 @@ class MixtureConfig:
         return dataclasses.replace(
             self,
             sources=held_out,
+            buckets=tuple(bucket.whole for bucket in self.buckets),
             augment=False,
             condition_dropout=0.0,
             text_dropout=0.0,
@@ -267,6 +311,18 @@ class Mixture:
         weights = np.array([b.weight for b in open_now])
         rng = np.random.default_rng([self.config.seed, 0, batch, 0, _BUCKET])
         return open_now[int(rng.choice(len(open_now), p=weights / weights.sum()))]
+
+    def size(self, bucket: Bucket, position: int) -> Bucket:
+        """The bucket of one place's own size, which is `bucket` itself unless it is varied."""
+        if not bucket.varied:
+            return bucket
+        rng = np.random.default_rng([self.config.seed, 0, position, 0, _SIZE])
+        side, most = VAE_FACTOR * PATCH, (bucket.height, bucket.width)
+        height, width = (
+            side * int(rng.integers(low // side, high // side + 1))
+            for low, high in zip(bucket.least, most, strict=True)
+        )
+        return dataclasses.replace(bucket.whole, height=height, width=width)
 
 
 @functools.lru_cache(maxsize=2)

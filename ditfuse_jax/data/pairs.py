@@ -18,7 +18,8 @@ DEPTH_SOFTNESS = (
     0.03,
     0.5,
 )  # width of the step between near and far, in standard deviations of the depth field
-EXPOSURE_VALUES = (1.0, 2.5)  # stops away from the photo, on either side
+EXPOSURE_STOPS = (1.0, 2.5)  # stops away from the photo, on either side
+GLOW = (0.0, 0.08)  # blur of the light beyond the photo's, sigma in short sides
 CURVE_STRENGTH = (0.0, 0.6)  # of the S in the camera curve; 0: plain gamma
 CURVE_GAMMA = 2.2
 READ_NOISE = (0.0005, 0.003)  # of the under-exposed shot, in linear light of full scale
@@ -105,17 +106,48 @@ def disc(radius: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def expose(rng: np.random.Generator, image: np.ndarray) -> Fused:
-    """Source 1 over-exposed and clipped, source 2 dark with noise, both through one camera curve."""
-    over, under = rng.uniform(*EXPOSURE_VALUES, size=2)
+def expose(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    *,
+    stops: tuple[float, float] = EXPOSURE_STOPS,
+    scene: tuple[float, float] = (0.0, 0.0),
+) -> Fused:
+    """Source 1 over-exposed and clipped, source 2 dark with noise, both through one camera curve.
+
+    Args:
+      stops: range of either side's distance from the photo.
+      scene: range of the stops by which the light of the scene differs more than in the photo (ours). Each
+        place stays as far from the photo as `stops` says in one source and lies further away in the other, as
+        in a real bracket.
+    """
+    over, under = rng.uniform(*stops, size=2)
     strength = float(rng.uniform(*CURVE_STRENGTH))
     light = _linear(strength)  # of each of the 256 levels
-    first = cv2.LUT(image, _to_uint8(camera_curve(light * 2**over, strength)))
-    dark = cv2.LUT(image, (light * 2**-under).astype(np.float32))
+    if scene[1]:
+        glow = rng.uniform(*scene) * brightness(rng, image)[..., None]
+        photo = cv2.LUT(image, light.astype(np.float32))
+        first = _to_uint8(_curve_of_root(strength)[_at(photo * 2 ** (over + glow))])
+        dark = photo * np.exp2(glow - glow.max() - under, dtype=np.float32)
+    else:
+        first = cv2.LUT(image, _to_uint8(camera_curve(light * 2**over, strength)))
+        dark = cv2.LUT(image, (light * 2**-under).astype(np.float32))
     sigma = np.sqrt(rng.uniform(*READ_NOISE) ** 2 + rng.uniform(*SHOT_NOISE) * dark, dtype=np.float32)
     dark += sigma * rng.standard_normal(image.shape, np.float32)
-    root = np.sqrt(dark.clip(0, 1))
-    return Fused(first, _to_uint8(_curve_of_root(strength)[(root * _STEPS + 0.5).astype(np.int32)]), image)
+    return Fused(first, _to_uint8(_curve_of_root(strength)[_at(dark)]), image)
+
+
+def brightness(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """How bright the scene is at each place, float32 [H, W] in [0, 1]: the luminance, blurred or not."""
+    side = min(image.shape[:2])
+    field = cv2.GaussianBlur(luma(image), (0, 0), side * rng.uniform(*GLOW) + 0.3)
+    low, high = np.percentile(field, (5, 95))
+    return ((field - low) / max(high - low, 1.0)).clip(0, 1)
+
+
+def _at(light: np.ndarray) -> np.ndarray:
+    """Where linear light lies in `_curve_of_root`'s table."""
+    return (np.sqrt(light.clip(0, 1)) * _STEPS + 0.5).astype(np.int32)
 
 
 # of the table that stands for the curve, over the root of the light: over light it is too steep at 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from ditfuse_jax import prompt
 from ditfuse_jax.config import PATCH, VAE_FACTOR
-from ditfuse_jax.data import control, instructions, m3, pairs, pixels, segmentation, sources
+from ditfuse_jax.data import control, infrared, instructions, m3, pairs, pixels, segmentation, sources
 from ditfuse_jax.data.instructions import CLASS_SYNONYMS
 from ditfuse_jax.data.mixture import TASKS, Bucket, Mixture, MixtureConfig, SourceConfig
 
@@ -140,17 +140,28 @@ def fuse(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pairs.Fuse
     """Two sources and their fusion: a given target where the files have one, else made from photo or pair."""
     if kind == "m3":
         return pairs.Fused(*m3.degrade(rng, scene.images[0], cfg.m3), scene.images[0])
+    fused = _fuse_pair(rng, scene, kind, cfg)
+    if kind in ("focus", "exposure") and cfg.swap_share and rng.random() < cfg.swap_share:
+        return pairs.Fused(fused.second, fused.first, fused.target)
+    return fused
+
+
+def _fuse_pair(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pairs.Fused:
+    """Of a real pair, or simulated: source 1 far or over-exposed or visible."""
+    if len(scene.images) == 1 and kind == "focus":
+        return pairs.defocus(rng, scene.images[0])
     if len(scene.images) == 1:
-        return (pairs.defocus if kind == "focus" else pairs.expose)(rng, scene.images[0])
-    first, second = scene.images
+        return pairs.expose(rng, scene.images[0], stops=cfg.exposure_stops, scene=cfg.scene_stops)
     target = scene.target
-    return pairs.Fused(
-        first, second, pairs.mean_target(first, second, kind=cfg.ivif_target) if target is None else target
-    )
+    if target is None:
+        target = infrared.target(*scene.images, kind=cfg.ivif_target)
+    return pairs.Fused(*scene.images, target)
 
 
 def _plain(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
     subtask = FUSION_SUBTASKS[source.fuse]
+    if cfg.nonsense_share and rng.random() < cfg.nonsense_share:
+        return Wish(instructions.nonsense(rng), fused)
     return Wish(instructions.draw(rng, "fusion", subtask, cfg.phrasings), fused, "fusion", subtask)
 
 
@@ -198,7 +209,14 @@ def _classes_to_name(rng, labels, classes: tuple[str, ...], cfg: MixtureConfig) 
         return (classes[int(count.argmax())],)
     several = len(there) > 1 and rng.random() < cfg.several_share
     number = int(rng.integers(2, min(MOST_CLASSES, len(there)) + 1)) if several else 1
-    return tuple(there[i] for i in rng.choice(len(there), number, replace=False))
+    chances = _chances(labels, classes, there, cfg.area_power) if cfg.area_power else None
+    return tuple(there[i] for i in rng.choice(len(there), number, replace=False, p=chances))
+
+
+def _chances(labels, classes: tuple[str, ...], there: tuple[str, ...], power: float) -> np.ndarray:
+    """Of each class that is there to be named, float64, sum 1."""
+    weight = np.array([segmentation.class_mask(labels, classes, (name,)).mean() for name in there]) ** power
+    return weight / weight.sum()
 
 
 def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:

@@ -45,6 +45,11 @@ def encode(vae: VAE, pixels: jax.Array, size: jax.Array) -> jax.Array:
     return vae.scaled(jnp.split(vae.quant(x), 2, axis=-1)[0])
 
 
+def encode_rows(vae: VAE, pixels: jax.Array, sizes: jax.Array) -> jax.Array:
+    """`encode` of pixels [B, H, W, 3] where each row has its own size, int32 [B, 2], in pixels."""
+    return jax.vmap(lambda image, size: encode(vae, image[None], size)[0])(pixels, sizes)
+
+
 def decode(vae: VAE, latents: jax.Array, size: jax.Array) -> jax.Array:
     """`vae.decode` of the upper left part of latents [B, h, w, C] that has `size`, int32 [2], in cells.
 

@@ -79,6 +79,9 @@ class TrainConfig:
     steps: int
     batch_size: int  # rows of one optimizer step over all devices, accumulation included
     draws: int = 1  # times and noises of each row in a step; they share one pass over its condition
+    zero_time: float = (
+        0.0  # share of the draws with t = 0 exactly, where a sampler of one step is; 0: official
+    )
     stage: str = "model"  # vae | model
     init: str = ""  # checkpoint folder of the starting weights; "": random
     init_vae: str = ""  # checkpoint folder of the frozen VAE; "": the one of init, else random
@@ -104,6 +107,12 @@ class TrainConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
         if self.stage == "vae" and self.draws > 1:
             raise ValueError(f"draws {self.draws}: the autoencoder has no times to draw; use 1")
+        if not 0 <= self.zero_time <= 1:
+            raise ValueError(f"zero_time {self.zero_time} is not in [0, 1]")
+        if self.stage == "vae" and self.mixture.varied:
+            raise ValueError(
+                "the autoencoder trains on whole buckets; leave least_height and least_width out"
+            )
         if self.batch_size % self.optim.accumulation:
             parts = self.optim.accumulation
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of optim.accumulation {parts}")

@@ -84,7 +84,7 @@ def fused(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainCo
     """The conditional branch alone, config.picture_steps Euler steps from drawn.noise; uint8 [B, H, W, 3]."""
     model = fill(transformer(config), params | frozen.model)
     autoencoder = fill(vae(config), frozen.vae)
-    sources, _ = condition(autoencoder, batch)
+    sources = condition(autoencoder, batch, padded=False).sources  # validation's images fill their arrays
     noise = patchify(drawn.noise)
     num_target = jnp.full(drawn.t.shape, noise.values.shape[1], jnp.int32)
     rope_length = row_length(batch.prompt, num_target)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import gc
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import pytest
 from conftest import golden
 from ditfuse_jax import prompt
 from ditfuse_jax.data import loader, samples
-from ditfuse_jax.data.mixture import MixtureConfig, resolve
+from ditfuse_jax.data.mixture import Bucket, MixtureConfig, resolve
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
@@ -38,6 +39,31 @@ def assert_same(one: list[loader.Batch], two: list[loader.Batch]) -> None:
     for first, second in zip(one, two, strict=True):
         for x, y in zip(flat(first), flat(second), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_rows_of_a_varied_bucket_have_sizes_of_their_own(root, tokenizer):
+    bucket = Bucket(height=48, width=64, least_height=16, least_width=32)
+    mixture = resolve(dataclasses.replace(demo(root).config, buckets=(bucket,), swap_share=0.5), root)
+    batches = take(mixture, tokenizer, 8)
+    sizes = {tuple(size) for batch in batches for size in batch.size.tolist()}
+    assert len(sizes) > 5
+    assert all(16 <= h <= 48 and 32 <= w <= 64 and h % 16 == w % 16 == 0 for h, w in sizes)
+    for batch in batches:
+        assert batch.target.shape == (4, 48, 64, 3)
+        assert batch.prompt.token_ids.shape[1] == samples.prefix_length(bucket, mixture.config)
+        for row, (height, width) in enumerate(batch.size.tolist()):
+            spans = set((batch.prompt.slots[row, :, 1] - batch.prompt.slots[row, :, 0]).tolist())
+            assert spans <= {0, height * width // 256}
+            assert batch.target[row, :height, :width].any()
+            assert not batch.target[row, height:].any()
+            assert not batch.target[row, :, width:].any()
+    assert_same(batches[5:7], take(mixture, tokenizer, 2, start_batch=5))
+
+
+@pytest.mark.parametrize(("least", "message"), [(24, "multiple of 16"), (80, "from 16 to 64")])
+def test_least_sizes_are_checked(least, message):
+    with pytest.raises(ValueError, match=message):
+        Bucket(height=64, width=64, least_width=least)
 
 
 def test_batch_has_the_shapes_of_its_bucket(root, tokenizer):

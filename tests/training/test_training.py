@@ -9,10 +9,11 @@ import pytest
 import runs
 from cases import model_of, nhwc, prompt_of, sources_of
 from conftest import golden
+from ditfuse_jax.config import PATCH
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import OptimConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
-from ditfuse_jax.training.losses import Draw, draw, velocity_loss
+from ditfuse_jax.training.losses import Condition, Draw, draw, velocity_loss
 from ditfuse_jax.training.optimizer import learning_rate
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
 
@@ -40,9 +41,9 @@ def steps(config, count=3, **settings):
 def test_loss_of_the_official_code():
     z = np.load(golden("dit_tiny") / "case_train.npz")
     drawn = Draw(jnp.asarray(z["t"]), jnp.asarray(nhwc(z["x0"])))
-    losses = velocity_loss(
-        model_of("ckpt_tiny"), prompt_of(z), sources_of(z), jnp.asarray(nhwc(z["x1"])), drawn
-    )
+    x_1 = jnp.asarray(nhwc(z["x1"]))
+    grid = jnp.tile(jnp.array(x_1.shape[1:3]) // PATCH, (len(x_1), 1))
+    losses = velocity_loss(model_of("ckpt_tiny"), prompt_of(z), Condition(sources_of(z), x_1, grid), drawn)
     np.testing.assert_allclose(losses, z["tensor_loss_per_sample"], rtol=1e-5)
 
 
@@ -60,6 +61,39 @@ def test_several_draws_of_a_row_are_their_mean():
     ]
     assert np.ptp(single, axis=0).min() > 0.01  # the draws differ
     np.testing.assert_allclose(found, np.mean(single, axis=0), rtol=FLOAT_RTOL)
+
+
+def test_padding_of_a_row_changes_nothing():
+    """A batch of smaller images inside larger arrays, against the same images in arrays of their size."""
+    small, large, size = (32, 16), (32, 48), 8
+    alone, within = runs.batch(shape=small), runs.batch(shape=small, inside=large)
+    plain, varied = runs.config(draws=2), runs.config(draws=2, mixture=runs.varied(large, least=small))
+    state, frozen, _ = start(plain)
+    drawn = draw(jax.random.key(0), within, varied, several=(2,))
+    cells = (slice(None), slice(None), slice(small[0] // size), slice(small[1] // size))
+    expected = training.held_out_losses(
+        state.params, frozen, alone, Draw(drawn.t, drawn.noise[cells]), config=plain
+    )
+    found = training.held_out_losses(state.params, frozen, within, drawn, config=varied)
+    np.testing.assert_allclose(found, expected, rtol=FLOAT_RTOL)
+    one = training.accumulate(state.params, frozen, alone, Draw(drawn.t, drawn.noise[cells]), plain)[1]
+    two = training.accumulate(state.params, frozen, within, drawn, varied)[1]
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.25), (2, 0.5), (4, 0.3)])
+def test_a_share_of_the_draws_is_at_pure_noise(count, share):
+    several = (count,) if count > 1 else ()
+    config = runs.config(zero_time=share, draws=count)
+    batch = runs.batch()
+    drawn = [draw(jax.random.key(seed), batch, config, several=several) for seed in range(60)]
+    zero = np.stack([one.t == 0 for one in drawn]).reshape(-1, count)
+    assert abs(zero.mean() - share) < 0.05
+    assert set(zero.sum(axis=1)) <= {int(count * share), int(np.ceil(count * share))}
+    plain = draw(jax.random.key(0), batch, runs.config(), several=several)
+    np.testing.assert_array_equal(drawn[0].noise, plain.noise)
+    np.testing.assert_array_equal(np.where(drawn[0].t == 0, 0, plain.t), drawn[0].t)
 
 
 def test_only_the_adapter_trains_when_there_is_one():
