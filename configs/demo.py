@@ -56,6 +56,7 @@ mixture = MixtureConfig.demo(
     ivif_target="detail",
     scene_stops=(0.0, 6.0),  # beyond the photo's own 2 to 5; real brackets: 5.5, 7.2, 9.4 at 10, 50, 90 %
     swap_share=0.5,  # so that the order of the sources does not matter
+    generic_share=0.3,  # an infrared-visible pair given without a task is fused as one
     nonsense_share=0.1,
     area_power=0.5,  # few of the small things can be marked in patches of 16 pixels
     max_text_tokens=80,  # the longest of the library has 70

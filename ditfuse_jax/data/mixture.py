@@ -124,6 +124,7 @@ class MixtureConfig:
     )  # of either simulated side, away from the photo
     scene_stops: tuple[float, float] = (0.0, 0.0)  # ours: how far a scene's light exceeds what a photo holds
     swap_share: float = 0.0  # ours: focus and exposure pairs given in the other order
+    generic_share: float = 0.0  # ours: plain fusions of known pairs, asked for as any fusion
     nonsense_share: float = 0.0  # ours: plain fusions asked for by random signs, without tags
     area_power: float = 0.0  # segmentation: a class is named by area ** this; 0: all that are there alike
     untagged_share: float = 0.0  # prompts without [TASK] and <SUBTASK>; 0 in the paper

@@ -160,6 +160,8 @@ def _fuse_pair(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pair
 
 def _plain(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
     subtask = FUSION_SUBTASKS[source.fuse]
+    if cfg.generic_share and rng.random() < cfg.generic_share:
+        subtask = None
     if cfg.nonsense_share and rng.random() < cfg.nonsense_share:
         return Wish(instructions.nonsense(rng), fused)
     return Wish(instructions.draw(rng, "fusion", subtask, cfg.phrasings), fused, "fusion", subtask)
