@@ -75,18 +75,18 @@ class Bucket:
 
     def __post_init__(self):
         side = VAE_FACTOR * PATCH
-        for name, least, most in zip(("height", "width"), self.least, (self.height, self.width), strict=True):
-            if not 0 < least <= most or least % side:
-                raise ValueError(
-                    f"bucket {self.height}x{self.width}: least_{name} {least} is not a multiple of {side} "
-                    f"from {side} to {most}"
-                )
         if self.height < side or self.width < side or self.height % side or self.width % side:
             raise ValueError(f"bucket {self.height}x{self.width} is not in multiples of {side} pixels")
         if self.weight <= 0:
             raise ValueError(
                 f"bucket {self.height}x{self.width} has weight {self.weight}; use a positive one"
             )
+        for name, least, most in zip(("height", "width"), self.least, (self.height, self.width), strict=True):
+            if not 0 < least <= most or least % side:
+                raise ValueError(
+                    f"bucket {self.height}x{self.width}: least_{name} {least} is not a multiple of {side} "
+                    f"from {side} to {most}"
+                )
 
     @property
     def least(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax import prompt
-from ditfuse_jax.data import control, pairs, pixels, samples, sources
+from ditfuse_jax.data import control, infrared, instructions, pairs, pixels, samples, sources
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
 from ditfuse_jax.inference.fuse import DEMO
@@ -114,6 +114,52 @@ def test_untagged_share_and_dropouts(root):
     np.testing.assert_allclose(np.array(shares) / count, [0.1, 0.2, 0.35], atol=0.06)  # 3 sigma
 
 
+@pytest.mark.parametrize("name", ["focus", "exposure"])
+def test_sources_come_in_either_order(root, name):
+    plain, swapped = (made(root, name, 30, swap_share=share) for share in (0.0, 1.0))
+    for one, two in zip(plain, swapped, strict=True):
+        np.testing.assert_array_equal(one.sources[::-1], two.sources)
+        np.testing.assert_array_equal(one.target, two.target)
+    mixed = made(root, name, 30, swap_share=0.5)
+    same = [np.array_equal(one.sources, two.sources) for one, two in zip(plain, mixed, strict=True)]
+    assert 5 < sum(same) < 25
+
+
+def test_known_pairs_may_be_asked_for_as_any_fusion(root):
+    texts = [sample.text for sample in made(root, "ivif", 60, generic_share=0.5)]
+    generic = set(instructions.instructions("fusion", None, "train"))
+    plain = [text for text in texts if "<MULTI-MODALITIES>" not in text]
+    assert 15 < len(plain) < 45
+    assert all(text.startswith("[FUSION]. This") for text in plain)
+    assert all(text.partition(prompt.REQUIREMENTS)[2] in generic for text in plain)
+
+
+def test_nonsense_asks_for_the_plain_fusion_without_tags(root):
+    known = set(instructions.instructions("fusion", "multi-modalities", "train"))
+    asked = made(root, "ivif", 40, nonsense_share=1.0)
+    words = [sample.text.partition(prompt.REQUIREMENTS)[2] for sample in asked]
+    assert all(sample.text.startswith("This is the first") for sample in asked)
+    assert all(sample.text.count("<|") == 2 for sample in asked)
+    assert not known & set(words)
+    assert {True, False} == {word.isascii() for word in words}
+    for sample in asked:
+        np.testing.assert_array_equal(sample.target, pairs.mean_target(*sample.sources, kind="luma"))
+
+
+def test_large_classes_are_named_more_often(root):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:2] = 1  # a twentieth
+    classes, count = ("car", "sky"), 400
+    found = {}
+    for power in (0.0, 0.5):
+        cfg = MixtureConfig.demo(area_power=power, several_share=0.0, absent_share=0.0)
+        rng = np.random.default_rng(0)
+        drawn = [samples._classes_to_name(rng, labels, classes, cfg)[0] for _ in range(count)]
+        found[power] = drawn.count("car") / count
+    assert abs(found[0.0] - 0.5) < 0.08
+    assert abs(found[0.5] - 19**0.5 / (1 + 19**0.5)) < 0.06
+
+
 def test_target_of_m3_is_the_photo_and_the_sources_are_damaged(root):
     for sample in made(root, "m3"):
         same = (sample.sources == sample.target).all(-1)
@@ -121,10 +167,10 @@ def test_target_of_m3_is_the_photo_and_the_sources_are_damaged(root):
         assert not same.all((1, 2)).any()
 
 
-@pytest.mark.parametrize("kind", pairs.TARGETS)
+@pytest.mark.parametrize("kind", infrared.TARGETS)
 def test_target_of_infrared_pairs(root, kind):
     for sample in made(root, "ivif", 5, ivif_target=kind):
-        np.testing.assert_array_equal(sample.target, pairs.mean_target(*sample.sources, kind=kind))
+        np.testing.assert_array_equal(sample.target, infrared.target(*sample.sources, kind=kind))
 
 
 def test_target_of_control_follows_its_tag(root):
@@ -184,6 +230,8 @@ def test_validation_reads_the_other_list_without_chance(root):
     [
         ({"order": "random"}, "order 'random'"),
         ({"condition_dropout": 1.5}, "condition_dropout 1.5"),
+        ({"exposure_stops": (2.0, 1.0)}, "exposure_stops 2.0, 1.0"),
+        ({"scene_stops": (0.0, 40.0)}, "scene_stops 0.0, 40.0"),
         ({"ivif_target": "hsv"}, "ivif_target 'hsv'"),
         ({"seed": -1}, "seed -1"),
     ],

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.data import control, pairs, segmentation
+from ditfuse_jax.data import control, infrared, pairs, segmentation
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -41,6 +41,36 @@ def test_luma_target_has_the_mean_luminance_and_the_colour_of_the_visible_image(
         for image in (visible, target)
     ]
     assert np.abs(chroma[0] - chroma[1])[inside].max() < 1.5 / 255
+
+
+def night() -> tuple[np.ndarray, np.ndarray]:
+    """A dim textured street, and the same place in infrared: flat, with one warm body."""
+    visible = photo(3) // 4
+    thermal = np.full_like(visible, 40)
+    thermal[50:90, 50:70] = 240
+    return visible, thermal
+
+
+def test_detail_target_keeps_the_contrast_of_either_side():
+    visible, thermal = night()
+    target, mean = (infrared.target(visible, thermal, kind=kind) for kind in ("detail", "luma"))
+    body, street = (slice(55, 85), slice(53, 67)), (slice(0, 40), slice(80, 128))
+    warmth = [
+        float(pairs.luma(image)[body].mean() - pairs.luma(image)[street].mean()) for image in (target, mean)
+    ]
+    assert warmth[0] > 1.4 * warmth[1]  # of 200 grey levels the mean keeps a half
+    texture = [sharpness(image)[street].mean() for image in (visible, target, mean)]
+    assert texture[1] > 0.9 * texture[0] > 1.5 * texture[2]
+    inside = ((target > 0) & (target < 255)).all(-1)
+    shift = (target.astype(int) - visible)[inside]
+    assert np.ptp(shift, axis=-1).max() <= 1  # the colour of the visible image, up to rounding
+
+
+def test_detail_target_of_one_picture_twice_is_the_picture():
+    image = photo()
+    same = infrared.detail_target(image, image)
+    assert np.abs(pairs.luma(same) - pairs.luma(image)).mean() < 12  # large shapes gain contrast, no more
+    assert np.corrcoef(pairs.luma(same).ravel(), pairs.luma(image).ravel())[0, 1] > 0.97
 
 
 def test_defocus_is_sharp_somewhere_in_each_and_everywhere_in_one():
@@ -88,6 +118,28 @@ def test_exposures_bracket_the_photo_and_lose_what_cameras_lose():
         assert (pair.second[:20, :20] < 255).mean() > 0.99
 
 
+def shown_stops(pair: pairs.Fused) -> np.ndarray:
+    """Stops between the two sides wherever neither clips, at gamma 2.2."""
+    bright, dark = (pairs.luma(side) / 255 for side in (pair.first, pair.second))
+    fair = (bright < 0.97) & (bright > 0.05) & (dark > 0.05) & (dark < 0.97)
+    return pairs.CURVE_GAMMA * np.log2(bright[fair] / dark[fair])
+
+
+def test_light_beyond_the_photo_widens_the_bracket():
+    ramp = np.tile(np.linspace(5, 250, 256).astype(np.uint8)[None, :, None], (128, 1, 3))
+    narrow = [pairs.expose(rng(seed), ramp) for seed in range(12)]
+    wide = [pairs.expose(rng(seed), ramp, scene=(3.0, 3.0)) for seed in range(12)]
+    for one, two in zip(narrow, wide, strict=True):
+        np.testing.assert_array_equal(two.target, ramp)
+        # The darkest tenth looks as before in the bright side, the lightest in the dark one.
+        assert abs(pairs.luma(one.first)[:, :20].mean() - pairs.luma(two.first)[:, :20].mean()) < 6
+        assert abs(pairs.luma(one.second)[:, -20:].mean() - pairs.luma(two.second)[:, -20:].mean()) < 6
+        assert pairs.luma(two.first).mean() > pairs.luma(one.first).mean() + 2
+        assert pairs.luma(two.second).mean() < pairs.luma(one.second).mean() - 2
+    seen = [np.median(np.concatenate([shown_stops(pair) for pair in group])) for group in (narrow, wide)]
+    assert seen[1] > seen[0] + 1
+
+
 def test_shadow_noise_is_in_the_dark_source_only():
     grey = np.full((64, 64, 3), 30, np.uint8)
     pair = pairs.expose(rng(), grey)
@@ -111,6 +163,19 @@ def test_controls_order_luminance_and_contrast():
     low, high = (pairs.luma(control.adjust(image, name)) for name in ("contrast-", "contrast+"))
     assert low.std() < 0.7 * pairs.luma(image).std() < pairs.luma(image).std() < 0.8 * high.std()
     assert abs(low.mean() - pairs.luma(image).mean()) < 1
+
+
+@pytest.mark.parametrize("mean", [None, 0.0, 60.0, 255.0])
+def test_contrast_of_a_full_ramp_rises_and_stays_inside(mean):
+    ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, -1)
+    for name in control.CONTRAST:
+        curve = control.adjust(ramp, name, mean=mean)[0, :, 0].astype(int)
+        assert (np.diff(curve) >= 0).all()
+    curve = control.adjust(ramp, "contrast+", mean=mean)[0, :, 0].astype(int)
+    assert (curve[0], curve[-1]) == (0, 255)
+    assert ((curve == 0) | (curve == 255)).mean() < 0.05  # 34 % when the distance was scaled and clipped
+    if mean is None:
+        assert 1.4 < (curve[132] - curve[122]) / 10 < 1.6
 
 
 def test_light_constants_are_gamma_curves():
