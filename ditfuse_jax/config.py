@@ -163,14 +163,43 @@ class VAEConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapesConfig:
+    """Picture sizes in pixels that a checkpoint was trained to fuse; others are padded to one of them.
+
+    All multiples of `step` up to `max_side`; of these only the ones in `exact`, unless it is empty.
+    """
+
+    step: int
+    max_side: int
+    exact: tuple[tuple[int, ...], ...] = ()  # each height, width
+
+    def __post_init__(self):
+        if not 1 <= self.step <= self.max_side:
+            raise ValueError(f"shapes: step {self.step} is not in 1 to max_side {self.max_side}")
+        for shape in self.exact:
+            if len(shape) != 2 or any(not 1 <= side <= self.max_side or side % self.step for side in shape):
+                raise ValueError(
+                    f"shapes: {list(shape)} is not [height, width] in multiples of step {self.step} "
+                    f"up to max_side {self.max_side}"
+                )
+
+    @classmethod
+    def only(cls, shapes, *, step: int) -> "ShapesConfig":
+        """Exactly these (height, width), such as the buckets of a training run."""
+        exact = tuple(sorted(set(shapes)))
+        return cls(step=step, max_side=max(map(max, exact)), exact=exact)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """What a checkpoint folder proposes where the caller says nothing."""
+    """What a checkpoint folder proposes where the caller says nothing, and the shapes that it can do."""
 
     steps: int = 50
     guidance: float = 2.0  # text scale of the official test script
     image_guidance: float = 1.6
     max_side: int = 1024  # pixels; larger pairs are fused at this size and brought back
     noises: int = 1  # to start from; the result is the mean of what each leads to
+    shapes: ShapesConfig | None = None  # None, as in older folders: whole patches up to max_side
 
     def __post_init__(self):
         for name in ("steps", "noises"):
@@ -187,6 +216,38 @@ class CheckpointConfig:
     model: TransformerConfig
     vae: VAEConfig
     sampling: SamplingConfig = SamplingConfig()
+
+    def __post_init__(self):
+        if self.shapes.step % self.patch_side:
+            raise ValueError(
+                f"shapes: step {self.shapes.step} is not a multiple of a patch, {self.patch_side} pixels"
+            )
+        limit = POSITION_GRID * self.patch_side
+        if self.shapes.max_side > limit:
+            raise ValueError(
+                f"max_side {self.shapes.max_side} is over {limit} pixels, the end of the position table; "
+                "lower it"
+            )
+        self.check_side(self.sampling.max_side)
+
+    @property
+    def patch_side(self) -> int:
+        """Pixels per patch side."""
+        return PATCH * self.vae.factor
+
+    @property
+    def shapes(self) -> ShapesConfig:
+        whole = ShapesConfig(step=self.patch_side, max_side=max(self.patch_side, self.sampling.max_side))
+        return self.sampling.shapes or whole
+
+    def check_side(self, max_side: int) -> None:
+        """Raises ValueError for a longest side, in pixels, beyond what the checkpoint was trained at."""
+        if max_side > self.shapes.max_side:
+            raise ValueError(
+                f"max_side {max_side} is over {self.shapes.max_side} pixels, the longest side that this "
+                "checkpoint was trained at; leave it away: larger pictures are scaled down, fused and "
+                "brought back"
+            )
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

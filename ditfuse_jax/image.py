@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 MIN_SIDE = 16  # pixels: one patch of the released VAE
+MAX_ASPECT = 8  # the longer side by the shorter
 MAX_PIXELS = 100_000_000
 FORMATS = {
     ".png": "PNG",
@@ -48,16 +49,8 @@ class Geometry(NamedTuple):
     """Sizes (height, width) on the way of an image through the model, all in pixels."""
 
     native: tuple[int, int]  # of the first input, and of the result
-    fused: tuple[int, int]  # native, or scaled down to max_side
-    padded: tuple[int, int]  # fused, padded at the bottom and right to whole patches
-
-
-def geometry(height: int, width: int, *, max_side: int, multiple: int) -> Geometry:
-    """How an image of this size is fused: at its own size, or scaled down where a side exceeds max_side."""
-    scale = min(1.0, max_side / max(height, width))
-    fused = tuple(max(MIN_SIDE, round(side * scale)) for side in (height, width))
-    padded = tuple(-(-side // multiple) * multiple for side in fused)
-    return Geometry((height, width), fused, padded)
+    fused: tuple[int, int]  # native, or scaled down
+    padded: tuple[int, int]  # fused, padded at the bottom and right to a shape that the model knows
 
 
 def fit(image: np.ndarray, sizes: Geometry) -> np.ndarray:
@@ -106,6 +99,18 @@ def read(source) -> np.ndarray:
     if isinstance(source, Image.Image):
         return _check_side(_decode(source, "the PIL image"), "the PIL image")
     return _check_side(_read_file(Path(source)), str(source))
+
+
+def read_size(file: Path) -> tuple[int, int]:
+    """Height, width of an image file by its header alone, before its EXIF tag turns it upright.
+
+    Raises ValueError as `read` does for a file that is no image or has no usable size.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; check the path")
+    with _open(file) as image:
+        check_size(image.height, image.width, str(file))
+        return image.height, image.width
 
 
 def _read_file(file: Path) -> np.ndarray:
@@ -185,12 +190,21 @@ def _scale_deep(values: np.ndarray, mode: str, name: str) -> np.ndarray:
 
 
 def _check_side(image: np.ndarray, name: str) -> np.ndarray:
-    height, width = image.shape[:2]
+    check_size(image.shape[0], image.shape[1], name)
+    return image
+
+
+def check_size(height: int, width: int, name: str) -> None:
+    """Raises ValueError for sides, in pixels, that cannot be fused: too short, or too unequal."""
     if min(height, width) < MIN_SIDE:
         raise ValueError(
             f"{name}: {width} x {height} pixels, a side is under {MIN_SIDE}; give a larger image"
         )
-    return image
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(
+            f"{name}: {width} x {height} pixels, the longer side is over {MAX_ASPECT} times the shorter; "
+            "crop it, or fuse it in parts"
+        )
 
 
 def check_same_size(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> None:

@@ -34,22 +34,9 @@ def test_output_is_rounded_and_clipped():
     np.testing.assert_array_equal(im.to_image(pixels), [0, 101, 255])
 
 
-@pytest.mark.parametrize(
-    ("size", "fused", "padded"),
-    [
-        ((64, 96), (64, 96), (64, 96)),
-        ((61, 97), (61, 97), (64, 112)),
-        ((300, 200), (128, 85), (128, 96)),
-        ((20, 4000), (16, 128), (16, 128)),
-    ],
-)
-def test_geometry(size, fused, padded):
-    assert im.geometry(*size, max_side=128, multiple=16) == (size, fused, padded)
-
-
 def test_fit_then_restore_is_exact_below_max_side():
     image = gradient(37, 21)
-    sizes = im.geometry(37, 21, max_side=128, multiple=16)
+    sizes = im.Geometry((37, 21), (37, 21), (48, 32))
     fitted = im.fit(image, sizes)
     assert fitted.shape == (48, 32, 3)
     np.testing.assert_array_equal(fitted[37, :21], image[35])  # reflected, not black
@@ -57,13 +44,13 @@ def test_fit_then_restore_is_exact_below_max_side():
 
 
 def test_fit_pads_the_smallest_image_to_a_coarse_multiple():
-    sizes = im.geometry(16, 17, max_side=128, multiple=64)
+    sizes = im.Geometry((16, 17), (16, 17), (64, 64))
     assert im.fit(gradient(16, 17), sizes).shape == (64, 64, 3)
 
 
 def test_restore_brings_back_the_exact_native_size():
     image = np.tile(np.linspace(0, 255, 301).astype(np.uint8)[None, :, None], (203, 1, 3))
-    sizes = im.geometry(203, 301, max_side=128, multiple=16)
+    sizes = im.Geometry((203, 301), (86, 128), (96, 128))
     back = im.to_image(im.restore(im.to_pixels(im.fit(image, sizes)), sizes))
     assert back.shape == image.shape
     assert np.abs(back.astype(int) - image).max() <= 3  # a ramp survives resampling but for its ends

@@ -125,13 +125,15 @@ def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
     from ditfuse_jax.inference import jobs as job  # after the settings; a second to import
     from ditfuse_jax.inference import terminal
-    from ditfuse_jax.inference.fuse import DiTFuse, How
+    from ditfuse_jax.inference.fuse import DiTFuse, How, check
 
     jobs, failed = jobs_of(flags, job)
     job.check_outputs(jobs, overwrite=flags.overwrite)
+    how = {name: getattr(flags, name) for name in How.__annotations__}
+    pictures = [] if flags.image_dir else [jobs[0].image1, jobs[0].image2]  # a folder goes on past bad ones
+    check(flags.checkpoint, pictures, **how)
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
-        how = {name: getattr(flags, name) for name in How.__annotations__}
         settings = model.settings(**how)
         print(f"checkpoint  {model.checkpoint_id}")
         todo = unfinished(jobs, model.checkpoint_id, settings, flags) if flags.resume else jobs

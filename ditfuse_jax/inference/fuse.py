@@ -18,9 +18,9 @@ from ditfuse_jax import image as images
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import read_adapter
 from ditfuse_jax.checkpoints.flat import fill, parameter_shapes, path_name
-from ditfuse_jax.config import DEMO, PATCH, POSITION_GRID, CheckpointConfig
+from ditfuse_jax.config import DEMO, CheckpointConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import sampler
+from ditfuse_jax.inference import sampler, shapes
 from ditfuse_jax.inference.plan import Plan, plan
 from ditfuse_jax.inference.sampler import Network, Row
 from ditfuse_jax.models import padded_vae
@@ -250,20 +250,7 @@ class DiTFuse:
         return plan(self.config, rows, names, geometry=sizes, calls=calls, sizes=stored)
 
     def settings(self, **how: Unpack[How]) -> Settings:
-        """The caller's values over the checkpoint's defaults, checked."""
-        given = {name: value for name, value in how.items() if value is not None}
-        chosen = dataclasses.replace(self.config.sampling, **given)
-        scales = Guidance(float(chosen.guidance), float(chosen.image_guidance))
-        if not np.isfinite(scales).all():
-            raise ValueError(
-                f"guidance {scales.text}, {scales.image}: the scales must be numbers, such as 2.0 and 1.6"
-            )
-        limit = POSITION_GRID * PATCH * self.config.vae.factor
-        if chosen.max_side > limit:
-            raise ValueError(
-                f"max_side {chosen.max_side} is over {limit} pixels, the end of the position table; lower it"
-            )
-        return Settings(chosen.steps, scales, chosen.max_side, chosen.noises)
+        return settings(self.config, **how)
 
     def encode(self, image1, image2, *, max_side: int) -> Pair:
         """Reads two images of one size and gives their latents, the mode of the VAE's posterior."""
@@ -293,7 +280,7 @@ class DiTFuse:
         return images.restore(pixels, sizes)
 
     def geometry(self, height: int, width: int, max_side: int) -> Geometry:
-        return images.geometry(height, width, max_side=max_side, multiple=PATCH * self.config.vae.factor)
+        return shapes.choose(height, width, self.config.shapes, max_side=max_side)
 
     def latent_shape(self, sizes: Geometry) -> tuple[int, int, int]:
         height, width = (side // self.config.vae.factor for side in sizes.padded)
@@ -335,6 +322,30 @@ class DiTFuse:
         """Tokens of a row's prompt without the image patches."""
         count = sampler.num_patches(row.sources)
         return sampler.count_text(encode(row.text, (count,) * len(row.sources), self.tokenizer))
+
+
+def settings(config: CheckpointConfig, **how: Unpack[How]) -> Settings:
+    """The caller's values over the checkpoint's defaults; raises ValueError for what it cannot do."""
+    given = {name: value for name, value in how.items() if value is not None}
+    chosen = dataclasses.replace(config.sampling, **given)
+    scales = Guidance(float(chosen.guidance), float(chosen.image_guidance))
+    if not np.isfinite(scales).all():
+        raise ValueError(
+            f"guidance {scales.text}, {scales.image}: the scales must be numbers, such as 2.0 and 1.6"
+        )
+    config.check_side(chosen.max_side)
+    return Settings(chosen.steps, scales, chosen.max_side, chosen.noises)
+
+
+def check(folder, pictures: Sequence[Path], **how: Unpack[How]) -> None:
+    """Raises ValueError for settings and picture files that a checkpoint folder cannot do.
+
+    Reads its config.json and the pictures' headers alone, so that a long loading does not end in an error.
+    """
+    config = weights.read_config(Path(folder or DEMO))
+    max_side = settings(config, **how).max_side
+    for picture in pictures:
+        shapes.choose(*images.read_size(picture), config.shapes, max_side=max_side)
 
 
 def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lora=None) -> Network:

@@ -18,6 +18,7 @@ RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its pro
 
 class Plan(NamedTuple):
     geometry: Geometry
+    trained: bool  # the padded size is one of the few that the checkpoint was trained at
     steps: int
     noises: int
     tokens: dict[
@@ -46,7 +47,8 @@ def plan(
     scores = 0 if jax.default_backend() == "cpu" else score_bytes(config.model, *shape)
     tokens_need = token_bytes(config.model, *shape) + scores
     working = max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
-    return Plan(geometry, *calls, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
+    trained = bool(config.shapes.exact)
+    return Plan(geometry, trained, *calls, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -75,8 +77,10 @@ def pixel_bytes(cfg: VAEConfig, height: int, width: int) -> int:
 def describe(plan: Plan) -> str:
     """The lines that infer.py prints before it runs."""
     native, fused, padded = (f"{width} x {height}" for height, width in plan.geometry)
-    size = native if fused == native else f"{native}, fused at {fused} and brought back"
-    size += "" if padded == fused else f" (padded to {padded})"
+    size = native if fused == native else f"{native}, fused at {fused}"
+    size += "" if padded == fused else f", padded to {padded}"
+    size += ", a shape this checkpoint was trained at" if plan.trained else ""
+    size += "" if fused == native else ", and brought back"
     steps = f"{plan.steps}" + (f" from each of {plan.noises} noises, averaged" if plan.noises > 1 else "")
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     return (

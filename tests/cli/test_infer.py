@@ -140,6 +140,25 @@ def test_bad_input_is_one_sentence_and_exit_code_2(infer, folder, capsys, flags,
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    ("size", "flags", "message"),
+    [
+        ((32, 48), ["--max-side", "2000"], "max_side 2000 is over 1024 pixels, the longest side that this"),
+        ((15, 40), [], "a.png: 40 x 15 pixels, a side is under 16"),
+        ((400, 40), [], "a.png: 40 x 400 pixels, the longer side is over 8 times the shorter; crop it"),
+        ((40, 320), ["--max-side", "64"], "a side under 16; use a max_side of 128 or more"),
+    ],
+)
+def test_sizes_out_of_bounds_are_refused_before_loading(
+    infer, folder, tmp_path, monkeypatch, capsys, size, flags, message
+):
+    monkeypatch.setattr(fuse, "read_network", lambda *_, **__: pytest.fail("weights were read"))
+    files = [str(picture(tmp_path / name, *size)) for name in ("a.png", "b.png")]
+    pair = ["--image1", files[0], "--image2", files[1], "--checkpoint", str(folder)]
+    assert infer.main([*pair, *FAST, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_default_checkpoint_is_the_one_that_ships(infer, folder, pair, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fuse, "DEMO", folder)
     assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 0

@@ -214,11 +214,12 @@ def test_the_plan_counts_what_runs(model):
     assert {new for _, new in plan.tokens.values()} == {1 + 3 * 4}
     assert list(model.plan(37, 53, PROMPT, guidance=1.0, image_guidance=1.0).tokens) == ["cond"]
     text = describe(plan)
-    for words in ("53 x 37 (padded to 64 x 48)", "1.6 M", "steps       9", "GB"):
+    for words in ("53 x 37, padded to 64 x 48\n", "1.6 M", "steps       9", "GB"):
         assert words in text
     several = describe(model.plan(37, 53, PROMPT, steps=9, noises=2))
     assert "steps       9 from each of 2 noises, averaged" in several
-    assert "fused at 32 x 22 and brought back" in describe(model.plan(37, 53, PROMPT, max_side=32))
+    small = describe(model.plan(37, 53, PROMPT, max_side=32))
+    assert "fused at 32 x 22, padded to 32 x 32, and brought back\n" in small
     assert model.plan(1024, 1024, PROMPT).memory > model.plan(256, 256, PROMPT).memory
 
 
@@ -264,7 +265,7 @@ def test_the_planned_memory_is_what_a_run_takes(folder, size):
         ({"steps": 0}, "steps 0 is not positive"),
         ({"noises": 0}, "noises 0 is not positive"),
         ({"max_side": 8}, "max_side 8 is under 16"),
-        ({"max_side": 4000}, "max_side 4000 is over 3072"),
+        ({"max_side": 1025}, "max_side 1025 is over 1024 pixels, the longest side that this checkpoint"),
         ({"guidance": float("nan")}, "scales must be numbers"),
         ({"noise": np.zeros((2, 2, 4))}, "must be finite and of the latents' shape"),
     ],
