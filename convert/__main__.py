@@ -45,7 +45,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     proposed.add_argument("--guidance", type=float, help="text scale")
     proposed.add_argument("--image-guidance", type=float, help="image scale")
     proposed.add_argument(
-        "--max-side", type=int, help="larger images are fused at this size and brought back"
+        "--max-side", type=int, help="larger images are fused at this size; default: the longest trained side"
     )
     proposed.add_argument("--noises", type=int, help="average the results of so many noises")
     command("inspect", "what a folder is and holds", target=False)

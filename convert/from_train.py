@@ -12,7 +12,7 @@ from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import save_adapter
 from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.checkpoints.target import check_target, new_folder
-from ditfuse_jax.config import CheckpointConfig, SamplingConfig
+from ditfuse_jax.config import PATCH, CheckpointConfig, SamplingConfig, ShapesConfig
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training.config import TrainConfig, saved_config
 from ditfuse_jax.training.initial import frozen_weights
@@ -40,7 +40,8 @@ def from_train(
       raw: the parameters themselves where the run keeps a moving average.
       merged: for an adapter: merge it into its base and write a whole checkpoint folder.
       dtype: of the stored tensors.
-      sampling: fields of SamplingConfig that a checkpoint folder proposes, instead of its base's.
+      sampling: fields of SamplingConfig that a checkpoint folder proposes, instead of its base's; sides and
+        shapes are never the base's but those that the run trained.
     Raises ValueError when there is no such step, or when target exists and overwrite is not set.
     """
     if not (workdir / "checkpoints").is_dir():
@@ -92,15 +93,14 @@ def write_model(
     **place,
 ) -> None:
     """A whole checkpoint folder; what the run did not train comes from where the run took it."""
-    frozen = frozen_weights(config, make_mesh(parse_mesh("")))
-    base = cast(frozen.model, dtype)
-    model = merge(base, params, config.model.lora) if config.model.lora else params | base
-    proposed = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
     settings = CheckpointConfig(
         model=dataclasses.replace(config.model, lora=None),
         vae=config.vae,
-        sampling=dataclasses.replace(proposed, **sampling),
+        sampling=proposed(config, sampling),
     )
+    frozen = frozen_weights(config, make_mesh(parse_mesh("")))
+    base = cast(frozen.model, dtype)
+    model = merge(base, params, config.model.lora) if config.model.lora else params | base
     weights.save_folder(
         target,
         settings,
@@ -110,6 +110,14 @@ def write_model(
         provenance=provenance,
         **place,
     )
+
+
+def proposed(config: TrainConfig, sampling: dict) -> SamplingConfig:
+    """What a run's folder proposes: its base's settings, the shapes of its buckets, then `sampling`."""
+    base = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
+    buckets = ((bucket.height, bucket.width) for bucket in config.mixture.buckets)
+    trained = ShapesConfig.only(buckets, step=PATCH * config.vae.factor)
+    return dataclasses.replace(base, **({"shapes": trained, "max_side": trained.max_side} | sampling))
 
 
 def cast(params: Params, dtype: str) -> dict[str, np.ndarray]:

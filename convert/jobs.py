@@ -29,7 +29,14 @@ from ditfuse_jax.checkpoints.folder import (
 from ditfuse_jax.checkpoints.layout import DIFFUSERS_STEM
 from ditfuse_jax.checkpoints.safetensors import Spec, write_tensors
 from ditfuse_jax.checkpoints.target import new_folder
-from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.config import (
+    PATCH,
+    CheckpointConfig,
+    SamplingConfig,
+    ShapesConfig,
+    TransformerConfig,
+    VAEConfig,
+)
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 
@@ -127,7 +134,16 @@ def convert_omnigen(
         stream(model, partial / MODEL_FILE, dtype=stored, adapter=adapter)
         stream(autoencoder, partial / VAE_FILE)
         provenance["sha256"] = hashes.result()
-        write_config(partial, CheckpointConfig(model=model.config, vae=autoencoder.config), provenance)
+        settings = CheckpointConfig(
+            model=model.config, vae=autoencoder.config, sampling=released_sampling(autoencoder.config)
+        )
+        write_config(partial, settings, provenance)
+
+
+def released_sampling(vae: VAEConfig) -> SamplingConfig:
+    """What released weights propose: OmniGen's own pipeline takes whole patches up to 1024 (`crop_arr`)."""
+    shapes = ShapesConfig(step=PATCH * vae.factor, max_side=SamplingConfig().max_side)
+    return SamplingConfig(shapes=shapes)
 
 
 def layout_of(folder: Path) -> str:

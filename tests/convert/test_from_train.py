@@ -86,7 +86,19 @@ def test_a_merged_adapter_is_a_whole_checkpoint(tmp_path):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)  # the same sum, elsewhere
-    assert weights.read_config(tmp_path / "whole").model == dataclasses.replace(config.model, lora=None)
+    written = weights.read_config(tmp_path / "whole")
+    assert written.model == dataclasses.replace(config.model, lora=None)
+    buckets = sorted((bucket.height, bucket.width) for bucket in config.mixture.buckets)
+    assert list(written.shapes.exact) == buckets
+    assert written.sampling.max_side == written.shapes.max_side == max(map(max, buckets))
+
+
+def test_a_side_that_the_run_did_not_train_is_not_proposed(tmp_path, capsys):
+    saved(adapter_run(), tmp_path / "run")
+    command = ["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge", "--max-side", "4096"]
+    assert convert(command) == 2
+    assert "max_side 4096 is over" in capsys.readouterr().err
+    assert not (tmp_path / "whole").exists()
 
 
 def test_an_autoencoder_gets_shift_and_scale_of_its_codes(tmp_path):
