@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which shape a size is best fused: python benchmarks/demo_shapes.py (needs data, docs/data.md).
+
+M3 without joint damage on the middle of held-out photographs: PSNR to the truth in dB, on the picture's own
+area, when it is fused as it is or padded by reflection to a shape that the checkpoint was trained at.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import demo_cases
+import numpy as np
+
+from ditfuse_jax.config import DEMO, PATCH, VAE_FACTOR, ShapesConfig
+from ditfuse_jax.data import sources
+from ditfuse_jax.inference.fuse import DiTFuse
+from ditfuse_jax.task import request
+from ditfuse_jax.training.validation import psnr
+
+SIZES = ((64, 64), (64, 256), (128, 128), (144, 256), (176, 256), (192, 192), (192, 256), (208, 256))
+SIZES += ((224, 256), (256, 144), (256, 176), (256, 192), (256, 208), (256, 256))
+SHAPES = ((128, 128), (160, 256), (256, 160), (192, 192), (192, 256), (256, 192), (256, 256))
+STEP = PATCH * VAE_FACTOR
+
+
+def only(model: DiTFuse, shape: tuple[int, int]) -> DiTFuse:
+    """The model as if it had been trained at this shape alone."""
+    shapes = ShapesConfig.only([shape], step=STEP)
+    sampling = dataclasses.replace(model.config.sampling, shapes=shapes, max_side=shapes.max_side)
+    return dataclasses.replace(model, config=dataclasses.replace(model.config, sampling=sampling))
+
+
+def window(case: demo_cases.Case, size: tuple[int, int]) -> list[np.ndarray]:
+    """Sources and target, the upper left part; M3's blocks go on as they are."""
+    return [image[: size[0], : size[1]] for image in (case.first, case.second, case.target)]
+
+
+def quality(model: DiTFuse, cases: list[demo_cases.Case], size: tuple[int, int]) -> float:
+    first, second, target = zip(*(window(case, size) for case in cases), strict=True)
+    fused = model.fuse_batch(first, second, [request(task="fuse")] * len(cases))
+    return psnr(np.stack([each.image for each in fused]), np.stack(target))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=DEMO, help="default: the one that ships")
+    parser.add_argument("--data", help="data root (default: $DITFUSE_DATA, else ../shared/data)")
+    parser.add_argument("--limit", type=int, default=5, help="photographs, evenly over the list")
+    args = parser.parse_args()
+    model = DiTFuse.load(args.checkpoint)
+    root = sources.data_root(args.data)
+    cases = demo_cases.simulated(root, "m3", joint_share=0.0, limit=args.limit).cases
+    print(f"checkpoint {model.checkpoint_id}, {len(cases)} photographs, height x width")
+    for size in SIZES:
+        room = [shape for shape in SHAPES if shape[0] >= size[0] and shape[1] >= size[1] and shape != size]
+        told = [f"as it is {quality(only(model, size), cases, size):.1f}"]
+        told += [f"in {h} x {w} {quality(only(model, (h, w)), cases, size):.1f}" for h, w in room]
+        print(f"{size[0]} x {size[1]}: " + ", ".join(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
