@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 import demo_sheet
-from baselines import mean
 
 from ditfuse_jax import image as images
+from ditfuse_jax.evaluation.baselines import mean
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.task import request
 

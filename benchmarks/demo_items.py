@@ -13,12 +13,12 @@ from typing import NamedTuple
 import demo_cases
 import numpy as np
 import scores
-from baselines import BASELINES
 from demo_cases import SIDE, Case
 
 from ditfuse_jax import image as images
 from ditfuse_jax.data import control
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
+from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.task import request
 from ditfuse_jax.training.validation import psnr

@@ -17,11 +17,11 @@ from pathlib import Path
 import demo_cases
 import demo_sheet
 import jax
-from baselines import BASELINES
 from demo_cases import SIDE, Case
 from demo_items import BATCH, ITEMS, Bench, fuse_all, heading, mean_psnr, table
 
 from ditfuse_jax.data import sources
+from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.task import request
 
