@@ -3,6 +3,7 @@
 
 import cv2
 import numpy as np
+from PIL import Image
 
 
 def triple(height: int, width: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -19,3 +20,21 @@ def coloured(height: int, width: int, *, seed: int = 0) -> np.ndarray:
     """uint8 [H, W, 3]"""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     return cv2.GaussianBlur(noise, (0, 0), 0.8)
+
+
+def write(file, image: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(file)
+
+
+def folders(root, *, stems=("a", "b", "c"), size=(48, 64)) -> dict:
+    """Sources, their mean and a truth below `root`; the folders by name."""
+    for seed, stem in enumerate(stems):
+        truth = coloured(*size, seed=seed)
+        first, second = (cv2.GaussianBlur(truth, (0, 0), 1.5) for _ in range(2))
+        half = size[1] // 2
+        first[:, :half], second[:, half:] = truth[:, :half], truth[:, half:]
+        mean = ((first.astype(int) + second) // 2).astype(np.uint8)
+        for name, image in (("one", first), ("two", second), ("mean_of_both", mean), ("truth", truth)):
+            write(root / name / f"{stem}.png", image)
+    return {name: root / name for name in ("one", "two", "mean_of_both", "truth")}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score fused images: python -m ditfuse_jax.evaluation score|compare ... (see docs/evaluation.md)."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ditfuse_jax.evaluation import catalogue, folders, report, scoring, tables
+from ditfuse_jax.evaluation.baselines import BASELINES
+from ditfuse_jax.evaluation.folders import Files
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ditfuse_jax.evaluation", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    score = commands.add_parser("score", help="one method's folder")
+    add_sources(score)
+    score.add_argument("--fused", required=True, metavar="DIR", help="results, named like their sources")
+    compare = commands.add_parser("compare", help="several methods and fusion without a network, ranked")
+    add_sources(compare)
+    compare.add_argument("--fused", nargs="*", default=[], metavar="[NAME=]DIR", help="a folder per method")
+    compare.add_argument(
+        "--baselines", default="all", metavar="all|none|LIST", help=f"of {', '.join(BASELINES)}"
+    )
+    compare.add_argument("--sheets", type=int, default=4, metavar="N", help="scenes on the sheet; 0: none")
+    return parser.parse_args(words)
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sources",
+        nargs=2,
+        type=Path,
+        required=True,
+        metavar=("A_DIR", "B_DIR"),
+        help="visible, far or over-exposed; infrared, near or under-exposed",
+    )
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="what the results should be")
+    parser.add_argument("--task", choices=catalogue.TASKS, required=True)
+    parser.add_argument("--metrics", default="paper", metavar="paper|all|LIST", help="default: paper")
+    parser.add_argument("--protocol", choices=catalogue.PROTOCOLS, default="standard")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and plots go")
+    parser.add_argument(
+        "--jobs", type=int, default=scoring.default_jobs(), help="processes; default: the cores"
+    )
+    parser.add_argument(
+        "--resize", action="store_true", help="bring results of another size to that of their sources"
+    )
+
+
+def score(args: argparse.Namespace) -> int:
+    fused = folders.methods([args.fused])
+    return evaluate(args, folders.pair(args.sources, fused, args.truth))
+
+
+def compare(args: argparse.Namespace) -> int:
+    fused = folders.methods(args.fused)
+    chosen = baselines(args.baselines)
+    if twice := sorted(set(fused) & set(chosen)):
+        raise ValueError(f"a folder is called {twice[0]!r} like fusion without a network; write NAME=DIR")
+    if not fused and not chosen:
+        raise ValueError("nothing to compare; give --fused folders or leave --baselines none away")
+    listing = folders.pair(args.sources, fused, args.truth, chosen)
+    done = evaluate(args, listing)
+    if args.sheets > 0:
+        stems = sorted({files.stem for files in listing.files})
+        report.draw_sheet(listing.files, report.spread(stems, args.sheets), args.out)
+    return done
+
+
+def baselines(text: str) -> list[str]:
+    """Names of BASELINES. Raises ValueError for another."""
+    if text in ("all", "none"):
+        return list(BASELINES) if text == "all" else []
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in BASELINES:
+            raise ValueError(f"--baselines {name}: not one of all, none, {', '.join(BASELINES)}")
+    return names
+
+
+def evaluate(args: argparse.Namespace, listing: folders.Listing) -> int:
+    """Computes and writes everything, prints the table and what is odd. 1 where results have no row."""
+    choice = catalogue.choose(args.metrics, task=args.task, truth=args.truth is not None)
+    settings = scoring.Settings(args.task, args.protocol, choice.metrics, args.resize)
+    rows, lost = compute(listing.files, settings, args, {})
+    if not rows:
+        raise ValueError("no result could be scored:\n  " + "\n  ".join(lost))
+    problems = [*listing.problems, *lost, *(line for row in rows for line in row.problems)]
+    methods = report.write(rows, problems, settings, args.out)
+    print(tables.markdown(methods, report.facts(rows, settings)))
+    print(f"written     {args.out}")
+    if problems:
+        print(f"{len(problems)} odd files, all in {args.out / 'problems.txt'}:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in problems[:20]), file=sys.stderr)
+    return 1 if lost or listing.problems else 0
+
+
+def compute(
+    files: Sequence[Files], settings: scoring.Settings, args: argparse.Namespace, scorers: Mapping
+) -> tuple[list[scoring.Row], list[str]]:
+    """The rows under a progress bar."""
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: give 1 or more")
+    store = args.out / "rows.jsonl"
+    with tqdm(total=len(files), unit="image", dynamic_ncols=True, disable=None) as bar:
+        return scoring.rows(
+            files,
+            settings,
+            store=store,
+            jobs=args.jobs,
+            scorers=scorers,
+            on_done=lambda: bar.update() and None,
+        )
+
+
+COMMANDS = {"score": score, "compare": compare}
+
+
+def main(words: Sequence[str]) -> int:
+    args = arguments(words)
+    try:
+        return COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        print(f"evaluation {args.command}: {error}", file=sys.stderr)
+    except ImportError as error:
+        print(f"evaluation {args.command}: {error}; pip install 'ditfuse-jax[eval]'", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
