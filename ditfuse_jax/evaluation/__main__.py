@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.evaluation import catalogue, folders, report, scoring, tables
+from ditfuse_jax.evaluation import trust as trusting
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.folders import Files
 
@@ -21,25 +23,35 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     score.add_argument("--fused", required=True, metavar="DIR", help="results, named like their sources")
     compare = commands.add_parser("compare", help="several methods and fusion without a network, ranked")
     add_sources(compare)
-    compare.add_argument("--fused", nargs="*", default=[], metavar="[NAME=]DIR", help="a folder per method")
-    compare.add_argument(
-        "--baselines", default="all", metavar="all|none|LIST", help=f"of {', '.join(BASELINES)}"
-    )
+    add_methods(compare)
+    trust = commands.add_parser("trust", help="how well each metric's order of methods agrees with the truth")
+    add_sources(trust, required=False)
+    add_methods(trust)
+    trust.add_argument("--simulate", choices=("focus", "exposure"), help="pairs made from held-out photos")
+    trust.add_argument("--data", help="data root for --simulate; default $DITFUSE_DATA, then ../shared/data")
+    trust.add_argument("--limit", type=int, default=0, metavar="N", help="of simulated pairs; default: all")
     compare.add_argument("--sheets", type=int, default=4, metavar="N", help="scenes on the sheet; 0: none")
     return parser.parse_args(words)
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fused", nargs="*", default=[], metavar="[NAME=]DIR", help="a folder per method")
+    parser.add_argument(
+        "--baselines", default="all", metavar="all|none|LIST", help=f"of {', '.join(BASELINES)}"
+    )
+
+
+def add_sources(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
         "--sources",
         nargs=2,
         type=Path,
-        required=True,
+        required=required,
         metavar=("A_DIR", "B_DIR"),
         help="visible, far or over-exposed; infrared, near or under-exposed",
     )
     parser.add_argument("--truth", type=Path, metavar="DIR", help="what the results should be")
-    parser.add_argument("--task", choices=catalogue.TASKS, required=True)
+    parser.add_argument("--task", choices=catalogue.TASKS, required=required)
     parser.add_argument("--metrics", default="paper", metavar="paper|all|LIST", help="default: paper")
     parser.add_argument("--protocol", choices=catalogue.PROTOCOLS, default="standard")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and plots go")
@@ -57,18 +69,46 @@ def score(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
+    listing = list_methods(args)
+    done = evaluate(args, listing)
+    if args.sheets > 0:
+        stems = sorted({files.stem for files in listing.files})
+        report.draw_sheet(listing.files, report.spread(stems, args.sheets), args.out)
+    return done
+
+
+def trust(args: argparse.Namespace) -> int:
+    """The table as trust.md, the rows as per_image.csv."""
+    if args.simulate:
+        if args.sources or args.truth:
+            raise ValueError("--simulate makes its own pairs; leave --sources and --truth away")
+        made = args.out / "simulated"
+        trusting.simulate(args.simulate, data_root(args.data), made, limit=args.limit)
+        args.sources, args.truth = [made / "image1", made / "image2"], made / "truth"
+        args.task = {"focus": "mff", "exposure": "mef"}[args.simulate]
+    if not (args.sources and args.truth and args.task):
+        raise ValueError("trust needs a truth; give --sources, --truth and --task, or --simulate")
+    listing = list_methods(args)
+    choice = catalogue.choose("all", task=args.task, truth=True)
+    settings = scoring.Settings(args.task, args.protocol, choice.metrics, args.resize)
+    rows, lost = compute(listing.files, settings, args, {})
+    rows = report.common(rows)
+    table = trusting.markdown(trusting.trust(rows), rows)
+    tables.write(args.out / "per_image.csv", tables.rows_csv(rows))
+    tables.write(args.out / "trust.md", table)
+    print(table)
+    tell([*listing.problems, *lost], args.out)
+    return 1 if lost or listing.problems else 0
+
+
+def list_methods(args: argparse.Namespace) -> folders.Listing:
     fused = folders.methods(args.fused)
     chosen = baselines(args.baselines)
     if twice := sorted(set(fused) & set(chosen)):
         raise ValueError(f"a folder is called {twice[0]!r} like fusion without a network; write NAME=DIR")
     if not fused and not chosen:
         raise ValueError("nothing to compare; give --fused folders or leave --baselines none away")
-    listing = folders.pair(args.sources, fused, args.truth, chosen)
-    done = evaluate(args, listing)
-    if args.sheets > 0:
-        stems = sorted({files.stem for files in listing.files})
-        report.draw_sheet(listing.files, report.spread(stems, args.sheets), args.out)
-    return done
+    return folders.pair(args.sources, fused, args.truth, chosen)
 
 
 def baselines(text: str) -> list[str]:
@@ -90,13 +130,19 @@ def evaluate(args: argparse.Namespace, listing: folders.Listing) -> int:
     if not rows:
         raise ValueError("no result could be scored:\n  " + "\n  ".join(lost))
     problems = [*listing.problems, *lost, *(line for row in rows for line in row.problems)]
-    methods = report.write(rows, problems, settings, args.out)
+    methods = report.write(rows, settings, args.out)
     print(tables.markdown(methods, report.facts(rows, settings)))
     print(f"written     {args.out}")
-    if problems:
-        print(f"{len(problems)} odd files, all in {args.out / 'problems.txt'}:", file=sys.stderr)
-        print("\n".join(f"  {line}" for line in problems[:20]), file=sys.stderr)
+    tell(problems, args.out)
     return 1 if lost or listing.problems else 0
+
+
+def tell(problems: Sequence[str], out: Path) -> None:
+    """All odd files in one report, the first of them on the terminal."""
+    tables.write(out / "problems.txt", "".join(f"{line}\n" for line in problems))
+    if problems:
+        print(f"{len(problems)} odd files, all in {out / 'problems.txt'}:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in problems[:20]), file=sys.stderr)
 
 
 def compute(
@@ -117,7 +163,7 @@ def compute(
         )
 
 
-COMMANDS = {"score": score, "compare": compare}
+COMMANDS = {"score": score, "compare": compare, "trust": trust}
 
 
 def main(words: Sequence[str]) -> int:

@@ -31,15 +31,14 @@ def facts(rows: Sequence[Row], settings: Settings) -> dict[str, str]:
     }
 
 
-def write(rows: Sequence[Row], problems: Sequence[str], settings: Settings, out: Path) -> list[Method]:
-    """per_image.csv, summary.json, summary.md, summary.tex, metrics.png and problems.txt below `out`."""
+def write(rows: Sequence[Row], settings: Settings, out: Path) -> list[Method]:
+    """per_image.csv, summary.json, summary.md, summary.tex and metrics.png below `out`."""
     kept = common(rows)
     methods, stated = summarise(kept), facts(kept, settings)
     tables.write(out / "per_image.csv", tables.rows_csv(rows))
     tables.write(out / "summary.json", tables.summary_json(methods, stated))
     tables.write(out / "summary.md", tables.markdown(methods, stated))
     tables.write(out / "summary.tex", tables.latex(methods, stated))
-    tables.write(out / "problems.txt", "".join(f"{line}\n" for line in problems))
     plots.draw(kept, out / "metrics.png")
     return methods
 

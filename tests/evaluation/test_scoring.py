@@ -74,9 +74,7 @@ def test_another_size_is_flagged_and_not_compared_unless_asked(tmp_path):
     assert row.resized
     assert math.isfinite(row.values["en"])
     assert math.isnan(row.values["psnr"])
-    assert "48 x 32 and its sources 64 x 48" in row.problems[0].replace("32 x 48", "48 x 32").replace(
-        "48 x 64", "64 x 48"
-    )
+    assert "48 x 32 and its sources 64 x 48" in row.problems[0]
     row = scoring.score(listing(at)[0], SETTINGS._replace(resize=True))
     assert row.resized
     assert math.isfinite(row.values["psnr"])
