@@ -19,6 +19,8 @@ from ditfuse_jax import image as images
 from ditfuse_jax.data import control
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
 from ditfuse_jax.evaluation.baselines import BASELINES
+from ditfuse_jax.evaluation.masks import marked_pixels
+from ditfuse_jax.evaluation.segmentation import Overlap
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.task import request
 from ditfuse_jax.training.validation import psnr
@@ -210,12 +212,12 @@ def measure_seg(bench: Bench) -> None:
     heading("Segmentation, IoU of the blue overlay", len(found.cases))
     print("Marked: at least half as blue over the plain fusion of the same pair as the overlay is inside.")
     print("Intersections and unions are summed over all pictures, with those where the class is not.\n")
-    overlaps = dict.fromkeys(CLASSES, scores.Overlap())
+    overlaps = dict.fromkeys(CLASSES, Overlap())
     prompts = [request(task="fuse"), *(request(task="seg", segment=(name,)) for name in CLASSES)]
     for seed, case in enumerate(found.cases):
         plain, *marked = fuse_as(bench, case, seed, prompts)
         for name, picture in zip(CLASSES, marked, strict=True):
-            masks = (scores.marked_pixels(picture, plain), class_mask(case.labels, found.classes, (name,)))
+            masks = (marked_pixels(picture, plain), class_mask(case.labels, found.classes, (name,)))
             overlaps[name] = overlaps[name].add(*masks, case.labels != IGNORE)
     values = [overlap.iou for overlap in overlaps.values()]
     table([*CLASSES, "mean"], [[*values, float(np.nanmean(values))]])

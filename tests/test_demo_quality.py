@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ditfuse_jax.data import segmentation
 from ditfuse_jax.training.validation import psnr
 from synthetic import noise, synthetic_root  # noqa: F401  (a fixture)
 
@@ -25,38 +24,6 @@ def test_psnr_of_a_known_error():
     worse = image + np.array([5, 50], np.uint8)[:, None, None, None]
     expected = (20 * np.log10(255 / 5) + 20 * np.log10(255 / 50)) / 2
     assert psnr(worse, image) == pytest.approx(expected, abs=1e-9)
-
-
-def test_overlay_is_found_where_it_was_laid():
-    """All but the soft edge: a Gaussian of half a pixel here."""
-    from scores import Overlap, marked_pixels
-
-    image, mask = noise(3, 64, 64, 3), np.zeros((64, 64), bool)
-    image[:8] = 255, 255, 255
-    mask[4:40, 10:50] = True
-    found = marked_pixels(segmentation.overlay(image, mask), image)
-    assert Overlap().add(found, mask, np.ones_like(mask)).iou > 0.95
-    assert not marked_pixels(image, image).any()
-
-
-def test_opacity_is_that_of_the_overlay():
-    """Rounding to 8 bit moves it by about 1 / 255."""
-    from scores import opacity
-
-    image = np.full((32, 32, 3), (180, 120, 60), np.uint8)
-    marked = segmentation.overlay(image, np.ones((32, 32), bool))
-    np.testing.assert_allclose(opacity(marked, image), segmentation.OPACITY, atol=0.01)
-
-
-def test_overlap_sums_over_pictures_and_leaves_out_what_nobody_labelled():
-    from scores import Overlap
-
-    found, truth = np.array([True, True, False, True]), np.array([True, False, True, True])
-    valid = np.array([True, True, True, False])
-    first = Overlap().add(found, truth, valid)
-    assert first == (1, 3)
-    assert first.add(found, np.zeros(4, bool), valid) == (1, 5)  # where the class is not, finding it costs
-    assert np.isnan(Overlap().iou)
 
 
 def test_ordering_counts_neighbours_and_whole_chains():

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ditfuse_jax.data.sources import data_root
-from ditfuse_jax.evaluation import catalogue, folders, report, scoring, tables
+from ditfuse_jax.evaluation import catalogue, folders, report, scoring, segmentation, tables
 from ditfuse_jax.evaluation import trust as trusting
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.folders import Files
@@ -30,6 +30,17 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     trust.add_argument("--simulate", choices=("focus", "exposure"), help="pairs made from held-out photos")
     trust.add_argument("--data", help="data root for --simulate; default $DITFUSE_DATA, then ../shared/data")
     trust.add_argument("--limit", type=int, default=0, metavar="N", help="of simulated pairs; default: all")
+    iou = commands.add_parser("iou", help="IoU per class of masks or blue overlays")
+    iou.add_argument("--labels", type=Path, required=True, metavar="DIR", help="class indices, 8-bit PNG")
+    iou.add_argument("--classes", default="fmb", help="fmb, or a file of lines `INDEX NAME`; default: fmb")
+    iou.add_argument(
+        "--masks", nargs="*", default=[], metavar="[NAME=]DIR", help="DIR/CLASS/STEM, 255 where marked"
+    )
+    iou.add_argument(
+        "--overlays", nargs="*", default=[], metavar="[NAME=]DIR", help="DIR/CLASS/STEM, marked in blue"
+    )
+    iou.add_argument("--plain", type=Path, metavar="DIR", help="plain fusions under the overlays")
+    iou.add_argument("--out", type=Path, required=True, metavar="DIR", help="where iou.md goes")
     compare.add_argument("--sheets", type=int, default=4, metavar="N", help="scenes on the sheet; 0: none")
     return parser.parse_args(words)
 
@@ -101,6 +112,28 @@ def trust(args: argparse.Namespace) -> int:
     return 1 if lost or listing.problems else 0
 
 
+def iou(args: argparse.Namespace) -> int:
+    """The table as iou.md."""
+    classes = segmentation.classes_of(args.classes)
+    answers = {
+        name: segmentation.Answers(folder, False) for name, folder in folders.methods(args.masks).items()
+    } | {
+        name: segmentation.Answers(folder, True, args.plain)
+        for name, folder in folders.methods(args.overlays).items()
+    }
+    if not answers:
+        raise ValueError("nothing to score; give --masks or --overlays folders")
+    found, problems = {}, []
+    for name, answer in answers.items():
+        found[name], lines = segmentation.score(args.labels, classes, answer)
+        problems += lines
+    table = segmentation.markdown(found)
+    tables.write(args.out / "iou.md", table)
+    print(table)
+    tell(problems, args.out)
+    return 1 if problems else 0
+
+
 def list_methods(args: argparse.Namespace) -> folders.Listing:
     fused = folders.methods(args.fused)
     chosen = baselines(args.baselines)
@@ -163,7 +196,7 @@ def compute(
         )
 
 
-COMMANDS = {"score": score, "compare": compare, "trust": trust}
+COMMANDS = {"score": score, "compare": compare, "trust": trust, "iou": iou}
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IoU per class, from folders of masks or overlays and a folder of labels (paper Table III)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax import image as images
+from ditfuse_jax.data import pixels
+from ditfuse_jax.data.registry import FMB_CLASSES
+from ditfuse_jax.data.segmentation import IGNORE, class_mask, read_classes
+from ditfuse_jax.evaluation import masks
+from ditfuse_jax.evaluation.folders import by_stem
+
+
+class Overlap(NamedTuple):
+    """Pixels, summed over pictures."""
+
+    intersection: int = 0
+    union: int = 0
+
+    def add(self, found: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> "Overlap":
+        """With one more picture: bool [H, W] each; pixels that are not valid do not count."""
+        both, either = (found & truth & valid).sum(), ((found | truth) & valid).sum()
+        return Overlap(self.intersection + int(both), self.union + int(either))
+
+    @property
+    def iou(self) -> float:
+        """nan where the class is neither there nor found."""
+        return self.intersection / self.union if self.union else math.nan
+
+
+class Answers(NamedTuple):
+    """Where a segmenter's answers are: a folder per class, files named like the labels."""
+
+    folder: Path
+    overlays: bool  # pictures with a blue overlay, else 8-bit masks, true from 128 on
+    plain: Path | None = None  # of overlays: plain fusions, named alike
+
+
+def classes_of(text: str) -> tuple[str, ...]:
+    """Class names by label: of FMB, or of a file with lines `INDEX NAME`. Raises ValueError."""
+    return FMB_CLASSES if text.lower() == "fmb" else read_classes(Path(text))
+
+
+def score(labels: Path, classes: tuple[str, ...], answers: Answers) -> tuple[dict[str, Overlap], list[str]]:
+    """Binary counts of each class over the set, and a line for each answer that is missing or unusable.
+
+    A class is asked by one prompt of its own; a class that no folder answers is left out. Pictures without
+    the class count too: finding it there costs. The label 255 does not count.
+    Raises ValueError where no class has a folder.
+    """
+    truth, problems = by_stem(labels)
+    asked = [name for name in dict.fromkeys(classes) if (answers.folder / name).is_dir()]
+    if not asked:
+        raise ValueError(f"{answers.folder} has no folder of a class; make one of {', '.join(classes)}")
+    overlaps = {}
+    for name in asked:
+        found, twice = by_stem(answers.folder / name)
+        problems += twice
+        problems += [
+            f"{answers.folder / name}: no answer for {stem}" for stem in sorted(set(truth) - set(found))
+        ]
+        overlaps[name] = Overlap()
+        for stem in sorted(set(truth) & set(found)):
+            try:
+                overlaps[name] = _add(overlaps[name], truth[stem], found[stem], name, classes, answers)
+            except ValueError as error:
+                problems.append(str(error))
+    return overlaps, problems
+
+
+def _add(
+    overlap: Overlap, truth: Path, found: Path, name: str, classes: tuple[str, ...], answers: Answers
+) -> Overlap:
+    labels, mask = pixels.read_labels(truth), _mask(found, answers)
+    if labels.shape != mask.shape:
+        sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (mask.shape, labels.shape))
+        raise ValueError(f"{found} and {truth}: different sizes, {sizes}; bring masks to the labels' size")
+    return overlap.add(mask, class_mask(labels, classes, (name,)), labels != IGNORE)
+
+
+def _mask(file: Path, answers: Answers) -> np.ndarray:
+    if not answers.overlays:
+        return masks.read(file)
+    picture = images.read(file)
+    if answers.plain is None:
+        return masks.decode_alone(picture).mask
+    plain, _ = by_stem(answers.plain)
+    if file.stem not in plain:
+        raise ValueError(f"{answers.plain}: no plain fusion for {file.stem}; add it or leave --plain away")
+    return masks.decode(picture, images.read(plain[file.stem])).mask
+
+
+def mean_iou(overlaps: Mapping[str, Overlap]) -> float:
+    """The plain mean over the classes that are there or were found."""
+    values = [overlap.iou for overlap in overlaps.values() if not math.isnan(overlap.iou)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def markdown(methods: Mapping[str, Mapping[str, Overlap]]) -> str:
+    """A row a class, a column a method, as in the paper's Table III."""
+    names: Sequence[str] = list(dict.fromkeys(name for overlaps in methods.values() for name in overlaps))
+    lines = ["| class | " + " | ".join(methods) + " |", "| --- " * (1 + len(methods)) + "|"]
+    for name in names:
+        cells = [_cell(overlaps.get(name, Overlap()).iou) for overlaps in methods.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    means = [_cell(mean_iou(overlaps)) for overlaps in methods.values()]
+    return "\n".join([*lines, "| mean | " + " | ".join(means) + " |"]) + "\n"
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
