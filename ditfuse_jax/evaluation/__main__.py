@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ditfuse_jax.data.sources import data_root
-from ditfuse_jax.evaluation import catalogue, folders, report, scoring, segmentation, tables
+from ditfuse_jax.evaluation import catalogue, folders, published, report, scoring, segmentation, tables
 from ditfuse_jax.evaluation import trust as trusting
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.folders import Files
@@ -40,6 +40,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         "--overlays", nargs="*", default=[], metavar="[NAME=]DIR", help="DIR/CLASS/STEM, marked in blue"
     )
     iou.add_argument("--plain", type=Path, metavar="DIR", help="plain fusions under the overlays")
+    add_published(iou)
     iou.add_argument("--out", type=Path, required=True, metavar="DIR", help="where iou.md goes")
     compare.add_argument("--sheets", type=int, default=4, metavar="N", help="scenes on the sheet; 0: none")
     return parser.parse_args(words)
@@ -65,12 +66,19 @@ def add_sources(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     parser.add_argument("--task", choices=catalogue.TASKS, required=required)
     parser.add_argument("--metrics", default="paper", metavar="paper|all|LIST", help="default: paper")
     parser.add_argument("--protocol", choices=catalogue.PROTOCOLS, default="standard")
+    add_published(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and plots go")
     parser.add_argument(
         "--jobs", type=int, default=scoring.default_jobs(), help="processes; default: the cores"
     )
     parser.add_argument(
         "--resize", action="store_true", help="bring results of another size to that of their sources"
+    )
+
+
+def add_published(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--published", metavar="DATASET", help="also print what the paper says of this dataset"
     )
 
 
@@ -114,7 +122,7 @@ def trust(args: argparse.Namespace) -> int:
 
 def iou(args: argparse.Namespace) -> int:
     """The table as iou.md."""
-    classes = segmentation.classes_of(args.classes)
+    classes, beside = segmentation.classes_of(args.classes), printed(args.published)
     answers = {
         name: segmentation.Answers(folder, False) for name, folder in folders.methods(args.masks).items()
     } | {
@@ -127,7 +135,7 @@ def iou(args: argparse.Namespace) -> int:
     for name, answer in answers.items():
         found[name], lines = segmentation.score(args.labels, classes, answer)
         problems += lines
-    table = segmentation.markdown(found)
+    table = segmentation.markdown(found) + beside
     tables.write(args.out / "iou.md", table)
     print(table)
     tell(problems, args.out)
@@ -157,17 +165,24 @@ def baselines(text: str) -> list[str]:
 
 def evaluate(args: argparse.Namespace, listing: folders.Listing) -> int:
     """Computes and writes everything, prints the table and what is odd. 1 where results have no row."""
+    beside = printed(args.published)
     choice = catalogue.choose(args.metrics, task=args.task, truth=args.truth is not None)
     settings = scoring.Settings(args.task, args.protocol, choice.metrics, args.resize)
     rows, lost = compute(listing.files, settings, args, {})
     if not rows:
         raise ValueError("no result could be scored:\n  " + "\n  ".join(lost))
     problems = [*listing.problems, *lost, *(line for row in rows for line in row.problems)]
-    methods = report.write(rows, settings, args.out)
-    print(tables.markdown(methods, report.facts(rows, settings)))
+    methods = report.write(rows, settings, args.out, beside)
+    print(tables.markdown(methods, report.facts(rows, settings)) + beside)
     print(f"written     {args.out}")
     tell(problems, args.out)
     return 1 if lost or listing.problems else 0
+
+
+def printed(dataset: str | None) -> str:
+    """The paper's tables of a dataset, or nothing."""
+    found = published.of_dataset(dataset) if dataset else ()
+    return "".join("\n" + published.markdown(table) for table in found)
 
 
 def tell(problems: Sequence[str], out: Path) -> None:

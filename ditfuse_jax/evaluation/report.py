@@ -31,13 +31,16 @@ def facts(rows: Sequence[Row], settings: Settings) -> dict[str, str]:
     }
 
 
-def write(rows: Sequence[Row], settings: Settings, out: Path) -> list[Method]:
-    """per_image.csv, summary.json, summary.md, summary.tex and metrics.png below `out`."""
+def write(rows: Sequence[Row], settings: Settings, out: Path, beside: str = "") -> list[Method]:
+    """per_image.csv, summary.json, summary.md, summary.tex and metrics.png below `out`.
+
+    beside: Markdown that follows the table, as published numbers.
+    """
     kept = common(rows)
     methods, stated = summarise(kept), facts(kept, settings)
     tables.write(out / "per_image.csv", tables.rows_csv(rows))
     tables.write(out / "summary.json", tables.summary_json(methods, stated))
-    tables.write(out / "summary.md", tables.markdown(methods, stated))
+    tables.write(out / "summary.md", tables.markdown(methods, stated) + beside)
     tables.write(out / "summary.tex", tables.latex(methods, stated))
     plots.draw(kept, out / "metrics.png")
     return methods

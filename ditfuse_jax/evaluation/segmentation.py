@@ -15,6 +15,15 @@ from ditfuse_jax.data.segmentation import IGNORE, class_mask, read_classes
 from ditfuse_jax.evaluation import masks
 from ditfuse_jax.evaluation.folders import by_stem
 
+# The eleven classes of the paper's Table III, in its order and words -> ours
+FMB_TABLE = {
+    name: {"Sidewalk": "pavement", "Vegetation": "tree"}.get(name, name.lower())
+    for name in (
+        *("Building", "Bus", "Car", "Motorcycle", "Person", "Pole", "Road", "Sidewalk", "Sky", "Truck"),
+        "Vegetation",
+    )
+}
+
 
 class Overlap(NamedTuple):
     """Pixels, summed over pictures."""
@@ -41,12 +50,20 @@ class Answers(NamedTuple):
     plain: Path | None = None  # of overlays: plain fusions, named alike
 
 
-def classes_of(text: str) -> tuple[str, ...]:
-    """Class names by label: of FMB, or of a file with lines `INDEX NAME`. Raises ValueError."""
-    return FMB_CLASSES if text.lower() == "fmb" else read_classes(Path(text))
+class Classes(NamedTuple):
+    by_label: tuple[str, ...]  # names by the index in the label maps
+    shown: dict[str, str]  # name in tables, in their order -> name in by_label
 
 
-def score(labels: Path, classes: tuple[str, ...], answers: Answers) -> tuple[dict[str, Overlap], list[str]]:
+def classes_of(text: str) -> Classes:
+    """Of FMB as the paper shows them, or of a file with lines `INDEX NAME`. Raises ValueError."""
+    if text.lower() == "fmb":
+        return Classes(FMB_CLASSES, FMB_TABLE)
+    names = read_classes(Path(text))
+    return Classes(names, {name: name for name in dict.fromkeys(names)})
+
+
+def score(labels: Path, classes: Classes, answers: Answers) -> tuple[dict[str, Overlap], list[str]]:
     """Binary counts of each class over the set, and a line for each answer that is missing or unusable.
 
     A class is asked by one prompt of its own; a class that no folder answers is left out. Pictures without
@@ -54,16 +71,14 @@ def score(labels: Path, classes: tuple[str, ...], answers: Answers) -> tuple[dic
     Raises ValueError where no class has a folder.
     """
     truth, problems = by_stem(labels)
-    asked = [name for name in dict.fromkeys(classes) if (answers.folder / name).is_dir()]
+    asked = {shown: folder for shown in classes.shown if (folder := _folder(shown, classes, answers))}
     if not asked:
-        raise ValueError(f"{answers.folder} has no folder of a class; make one of {', '.join(classes)}")
+        raise ValueError(f"{answers.folder} has no folder of a class; make one of {', '.join(classes.shown)}")
     overlaps = {}
-    for name in asked:
-        found, twice = by_stem(answers.folder / name)
+    for name, folder in asked.items():
+        found, twice = by_stem(folder)
         problems += twice
-        problems += [
-            f"{answers.folder / name}: no answer for {stem}" for stem in sorted(set(truth) - set(found))
-        ]
+        problems += [f"{folder}: no answer for {stem}" for stem in sorted(set(truth) - set(found))]
         overlaps[name] = Overlap()
         for stem in sorted(set(truth) & set(found)):
             try:
@@ -73,14 +88,21 @@ def score(labels: Path, classes: tuple[str, ...], answers: Answers) -> tuple[dic
     return overlaps, problems
 
 
+def _folder(shown: str, classes: Classes, answers: Answers) -> Path | None:
+    """Where a class is answered: a folder of its name in the table, in small letters, or in our words."""
+    names = (shown, shown.lower(), classes.shown[shown])
+    return next((answers.folder / name for name in names if (answers.folder / name).is_dir()), None)
+
+
 def _add(
-    overlap: Overlap, truth: Path, found: Path, name: str, classes: tuple[str, ...], answers: Answers
+    overlap: Overlap, truth: Path, found: Path, name: str, classes: Classes, answers: Answers
 ) -> Overlap:
     labels, mask = pixels.read_labels(truth), _mask(found, answers)
     if labels.shape != mask.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (mask.shape, labels.shape))
         raise ValueError(f"{found} and {truth}: different sizes, {sizes}; bring masks to the labels' size")
-    return overlap.add(mask, class_mask(labels, classes, (name,)), labels != IGNORE)
+    wanted = class_mask(labels, classes.by_label, (classes.shown[name],))
+    return overlap.add(mask, wanted, labels != IGNORE)
 
 
 def _mask(file: Path, answers: Answers) -> np.ndarray:

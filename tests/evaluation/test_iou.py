@@ -9,7 +9,9 @@ from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.evaluation.segmentation import Answers, Overlap
 from synthetic import noise
 
-CLASSES = ("other", "car", "person")
+CLASSES = segmentation.Classes(
+    ("other", "car", "person"), {name: name for name in ("other", "car", "person")}
+)
 
 
 def test_overlap_sums_over_pictures_and_leaves_out_what_nobody_labelled():
@@ -82,8 +84,18 @@ def test_table_has_a_column_a_method():
     assert "| mean | 0.5000 | 0.2500 |" in text
 
 
-def test_fmb_is_known_by_name():
-    assert segmentation.classes_of("FMB")[9] == "car"
+def test_fmb_is_scored_in_the_rows_of_the_paper(tmp_path):
+    classes = segmentation.classes_of("FMB")
+    assert len(classes.shown) == 11
+    assert set(classes.shown.values()) <= set(classes.by_label)
+    picture = np.zeros((32, 40), np.uint8)
+    picture[:10], picture[20:] = classes.by_label.index("pavement"), classes.by_label.index("sky")
+    write(tmp_path / "labels/a.png", picture)
+    for name, mask in (("sidewalk", picture == 2), ("Sky", picture == 7), ("building", picture == 3)):
+        answer(tmp_path, name, "a", mask)
+    found, _ = segmentation.score(tmp_path / "labels", classes, Answers(tmp_path / "answers", False))
+    assert list(found) == ["Building", "Sidewalk", "Sky"]
+    assert found["Sidewalk"].iou == found["Sky"].iou == 1
 
 
 def test_command_writes_the_table(tmp_path, capsys):

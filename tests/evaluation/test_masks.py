@@ -78,7 +78,9 @@ def test_noise_alone_is_no_mask():
 
 
 def test_without_the_plain_picture_the_overlay_still_shows():
-    image = noise(5, 96, 96, 3) // 5 + noise(6, 96, 96, 1) // 2  # a strong blue of its own would count
+    image = (
+        noise(5, 96, 96, 3) // 5 + noise(6, 96, 96)[..., None] // 2
+    )  # a strong blue of its own would count
     mask = scene()[1]
     assert iou(masks.decode_alone(overlay(image, mask)).mask, mask) > 0.9
     assert not masks.decode_alone(image).mask.any()
