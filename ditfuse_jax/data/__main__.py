@@ -136,7 +136,7 @@ def _time_stages(mixture: Mixture, tokenizer, count: int, batch_size: int) -> di
         sample = samples.build(draw.rng, scene, source, listing.classes, cfg)
         marks.append(time.perf_counter())
         row = samples.tokens(sample, bucket, cfg, tokenizer)
-        rows.append(loader.Row(row, sample, position, samples.prefix_length(bucket, cfg), ()))
+        rows.append(loader.Row(row, sample, position, bucket, samples.prefix_length(bucket, cfg), ()))
         marks.append(time.perf_counter())
         if (position + 1) % batch_size == 0 or position + 1 == count:
             loader.collate(rows)

@@ -17,6 +17,8 @@ def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
     if cfg.schedule == "cosine":
         end = max(steps, cfg.warmup_steps + 1)
         return optax.warmup_cosine_decay_schedule(0.0, cfg.learning_rate, cfg.warmup_steps, end)
+    if not cfg.warmup_steps:  # optax's warm-up of no steps stays at its first value
+        return optax.constant_schedule(cfg.learning_rate)
     return optax.warmup_constant_schedule(0.0, cfg.learning_rate, cfg.warmup_steps)
 
 

@@ -249,11 +249,12 @@ def test_an_impossible_output_is_known_before_the_model_is_loaded(refused, pair,
 
 def test_a_picture_too_large_for_its_format_is_not_computed(infer, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fuse.DiTFuse, "fuse_prompts", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setitem(image.MAX_SIDES, "WEBP", 63)  # a real one would be 16 Mpx at the narrowest
     flags = ["--checkpoint", str(folder), *FAST, "--out", str(tmp_path / "out.webp")]
     for side in "12":
-        flags += [f"--image{side}", str(picture(tmp_path / f"{side}.png", 16, 16384))]
+        flags += [f"--image{side}", str(picture(tmp_path / f"{side}.png", 32, 64))]
     assert infer.main(flags) == 2
-    assert "out.webp: 16384 x 16 pixels, a side is over 16383" in capsys.readouterr().err
+    assert "out.webp: 64 x 32 pixels, a side is over 63" in capsys.readouterr().err
 
 
 def test_one_foreign_file_among_the_results_stops_a_folder(refused, tmp_path):
