@@ -56,6 +56,17 @@ def test_restore_brings_back_the_exact_native_size():
     assert np.abs(back.astype(int) - image).max() <= 3  # a ramp survives resampling but for its ends
 
 
+def test_the_size_is_read_from_the_header_alone(tmp_path):
+    Image.fromarray(gradient(21, 64)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    assert im.read_size(tmp_path / "a.png") == (21, 64)
+    for name, message in (("none.png", "none.png: no such file"), ("b.png", "b.png: 40 x 15 pixels, a side")):
+        Image.fromarray(gradient(15, 40)).save(tmp_path / "b.png")
+        with pytest.raises(ValueError, match=message):
+            im.read_size(tmp_path / name)
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     deep = np.arange(256, dtype=np.uint16).repeat(2).reshape(16, 32) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
@@ -131,6 +142,11 @@ def test_animations_and_small_images_are_refused(tmp_path):
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(ValueError, match="moving.gif: holds 3 frames"):
         im.read(tmp_path / "moving.gif")
+    with pytest.raises(
+        ValueError, match="20 x 161 pixels, the longer side is over 8 times the shorter; crop"
+    ):
+        im.read(np.zeros((161, 20, 3), np.uint8))
+    assert im.read(np.zeros((160, 20, 3), np.uint8)).shape == (160, 20, 3)
     with pytest.raises(ValueError, match="40 x 15 pixels, a side is under 16"):
         im.read(gradient(15, 40))
 

@@ -28,7 +28,7 @@ from convert.vae import vae_rules
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import open_tensors
-from ditfuse_jax.config import TransformerConfig, VAEConfig
+from ditfuse_jax.config import ShapesConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.models.omnigen import Transformer
 
 PROJECT = Path(__file__).parents[2]
@@ -150,6 +150,13 @@ def test_a_position_table_of_its_own_is_kept(source, tmp_path):
     assert same_bits(stored, load_file(source / "model.safetensors")["pos_embed"][0])
     assert run("export", tmp_path / "ours", tmp_path / "back") == 0
     same_tensors(load_file(tmp_path / "back/model.safetensors"), load_file(source / "model.safetensors"))
+
+
+def test_a_converted_folder_knows_whole_patches_up_to_1024(converted):
+    stored = json.loads((converted / "config.json").read_text())["sampling"]
+    assert stored["shapes"] == {"step": 16, "max_side": 1024, "exact": []}
+    assert stored["max_side"] == 1024
+    assert weights.read_config(converted).shapes == ShapesConfig(step=16, max_side=1024)
 
 
 def test_an_export_of_weights_trained_here_loads_strictly(converted, tmp_path):
