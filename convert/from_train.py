@@ -63,6 +63,7 @@ def from_train(
         "weights": "moving average" if average else "raw",
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "base": config.init,
+        "trained_at": sorted({(bucket.height, bucket.width) for bucket in config.mixture.buckets}),  # pixels
     }
     params = cast(params, dtype)
     if config.stage == "vae":

@@ -62,6 +62,8 @@ def test_a_trained_adapter_has_the_names_and_shapes_of_peft(tmp_path):
     assert set(settings["target_modules"]) == set(theirs["target_modules"])
     for key in theirs.keys() & settings.keys() - HARMLESS:
         assert settings[key] == theirs[key], key
+    kept = json.loads((tmp_path / "ours" / "adapter.json").read_text())["provenance"]
+    assert kept["trained_at"] == sorted([b.height, b.width] for b in adapter_run().mixture.buckets)
     again = read_adapter(tmp_path / "peft")
     for name, value in state.params.items():
         np.testing.assert_array_equal(again.tensors[name], value)
