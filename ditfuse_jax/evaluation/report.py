@@ -12,13 +12,13 @@ from ditfuse_jax.evaluation import catalogue, plots, sheets, tables
 from ditfuse_jax.evaluation.folders import Files
 from ditfuse_jax.evaluation.metrics.colour import RULE
 from ditfuse_jax.evaluation.scoring import Row, Settings, picture
-from ditfuse_jax.evaluation.summary import Method, summarise
+from ditfuse_jax.evaluation.summary import summarise
 
 TANG_NOTE = "as the toolbox of L. Tang, not verified against MATLAB; never compare it with `standard`"
 
 
-def facts(rows: Sequence[Row], settings: Settings) -> dict[str, str]:
-    """What every table states."""
+def facts(rows: Sequence[Row], settings: Settings, *, iqa: str = "") -> dict[str, str]:
+    """What every table states. iqa: of the no-reference scorers, if there are any."""
     sizes = Counter({row.stem: row.size for row in rows}.values())
     shown = ", ".join(f"{w} x {h} ({count})" for (w, h), count in sizes.most_common(4))
     more = f" and {len(sizes) - 4} others" if len(sizes) > 4 else ""
@@ -28,22 +28,23 @@ def facts(rows: Sequence[Row], settings: Settings) -> dict[str, str]:
         "colour": f"{RULE}; CIEDE2000, colourfulness and PSNR to truth on sRGB",
         "sizes": shown + more,
         "code": catalogue.code_version(),
-    }
+    } | ({"no-reference": iqa} if iqa else {})
 
 
-def write(rows: Sequence[Row], settings: Settings, out: Path, beside: str = "") -> list[Method]:
-    """per_image.csv, summary.json, summary.md, summary.tex and metrics.png below `out`.
+def write(rows: Sequence[Row], settings: Settings, out: Path, *, beside: str = "", iqa: str = "") -> str:
+    """per_image.csv, summary.json, summary.md, summary.tex and metrics.png below `out`; returns the Markdown.
 
-    beside: Markdown that follows the table, as published numbers.
+    beside: Markdown that follows the table, as published numbers. iqa: see `facts`.
     """
     kept = common(rows)
-    methods, stated = summarise(kept), facts(kept, settings)
+    methods, stated = summarise(kept), facts(kept, settings, iqa=iqa)
+    text = tables.markdown(methods, stated) + beside
     tables.write(out / "per_image.csv", tables.rows_csv(rows))
     tables.write(out / "summary.json", tables.summary_json(methods, stated))
-    tables.write(out / "summary.md", tables.markdown(methods, stated) + beside)
+    tables.write(out / "summary.md", text)
     tables.write(out / "summary.tex", tables.latex(methods, stated))
     plots.draw(kept, out / "metrics.png")
-    return methods
+    return text
 
 
 def common(rows: Sequence[Row]) -> list[Row]:

@@ -97,15 +97,16 @@ def _folder(shown: str, classes: Classes, answers: Answers) -> Path | None:
 def _add(
     overlap: Overlap, truth: Path, found: Path, name: str, classes: Classes, answers: Answers
 ) -> Overlap:
-    labels, mask = pixels.read_labels(truth), _mask(found, answers)
-    if labels.shape != mask.shape:
-        sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (mask.shape, labels.shape))
+    labels, marked = pixels.read_labels(truth), mask(found, answers)
+    if labels.shape != marked.shape:
+        sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (marked.shape, labels.shape))
         raise ValueError(f"{found} and {truth}: different sizes, {sizes}; bring masks to the labels' size")
     wanted = class_mask(labels, classes.by_label, (classes.shown[name],))
-    return overlap.add(mask, wanted, labels != IGNORE)
+    return overlap.add(marked, wanted, labels != IGNORE)
 
 
-def _mask(file: Path, answers: Answers) -> np.ndarray:
+def mask(file: Path, answers: Answers) -> np.ndarray:
+    """Bool [H, W] of one answer. Raises ValueError where its plain fusion is missing."""
     if not answers.overlays:
         return masks.read(file)
     picture = images.read(file)

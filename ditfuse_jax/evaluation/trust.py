@@ -90,8 +90,11 @@ def simulate(kind: str, root: Path, out: Path, *, limit: int) -> None:
     items = sources.find("photos", "photos", root, VALIDATION).items
     count = len(items) if not limit else min(limit, len(items))
     for number in range(count):
-        file = items[number * len(items) // count].images[0]
-        rng = np.random.default_rng([0, number])
-        made = KINDS[kind](rng, images.read(file))
-        for side, picture in zip(("image1", "image2", "truth"), made, strict=True):
-            images.write(out / side / f"{file.stem}.png", picture, metadata={})
+        photo = items[number * len(items) // count].images[0]
+        made_with = {"simulated": kind, "photo": photo.name, "seed": str(number)}
+        files = [out / side / f"{photo.stem}.png" for side in ("image1", "image2", "truth")]
+        if all(images.read_metadata(file) == made_with for file in files):
+            continue  # of an earlier run; its rows stay valid
+        made = KINDS[kind](np.random.default_rng([0, number]), images.read(photo))
+        for file, picture in zip(files, made, strict=True):
+            images.write(file, picture, metadata=made_with)
