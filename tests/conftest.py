@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import os
 import tempfile
 from pathlib import Path
 
-import jax
-import pytest
+# Most of the time is compiling, of programs that run once or twice on small shapes: LLVM does not optimise
+# them, which takes 40 % of it away. Before JAX is imported, and for the processes that tests start.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of meshes
@@ -17,6 +22,16 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs of a file go when it ends; all together they are gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
+PATIENCE = 600  # seconds until a test gives up on a process; on a busy machine all take long
 SMALL = Path(__file__).parent / "golden"
 LARGE = Path(__file__).parents[2] / "shared" / "golden"
 DATA = Path(os.environ.get("DITFUSE_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from conftest import PROGRAMS
+from conftest import PATIENCE, PROGRAMS
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.loader import Batch
 from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
@@ -167,7 +167,7 @@ def launch(*arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(command(*arguments), env=environment(), **(pipes | options))
 
 
-def train(*arguments, timeout: float = 300) -> tuple[int, str]:
+def train(*arguments, timeout: float = PATIENCE) -> tuple[int, str]:
     """Exit code and all output of train.py."""
     process = launch(*arguments)
     output, _ = process.communicate(timeout=timeout)

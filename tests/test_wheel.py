@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from conftest import PATIENCE
 from runs import PROJECT
 
 SOURCES = ("ditfuse_jax", "convert", "configs", "examples", "pyproject.toml", "README.md", "LICENSE")
@@ -42,7 +43,7 @@ def ditfuse(site: Path, cwd: Path, *arguments) -> subprocess.CompletedProcess:
     """The installed command, with the wheel first on the path and nothing of the clone."""
     environment = os.environ | {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(cwd / "cache")}
     command = [sys.executable, str(site / "bin" / "ditfuse"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_it_brings_every_room_and_one_top_level_package(site):

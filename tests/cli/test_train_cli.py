@@ -2,6 +2,7 @@
 """train.py as real processes: mistakes, kills at any moment, SIGTERM, a full disk."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import runs
-from conftest import golden
+from conftest import PATIENCE, golden
+from ditfuse_jax.cli.train import main
 from ditfuse_jax.training import config as train_config
 from ditfuse_jax.training.log import keep_until
 
@@ -64,7 +66,7 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
     for _ in range(20):
         process = runs.launch(*place["flags"], "--workdir", tmp_path / "killed")
         started = len(complete_steps(tmp_path / "killed"))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
             saving = list((tmp_path / "killed" / "checkpoints").glob("*tmp*"))
@@ -73,7 +75,7 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
                 process.kill()
                 kills += 1
                 break
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=PATIENCE)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, output
@@ -88,7 +90,7 @@ def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_
         if line.startswith("step 3/"):
             process.send_signal(signal.SIGTERM)
             break
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, rest
     assert "the same command continues" in rest
     step = complete_steps(tmp_path)[-1]
@@ -109,7 +111,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
         if line.startswith("step 3/"):
             process.send_signal(signal.SIGTERM)
             break
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     (step,) = complete_steps(tmp_path)
     kept = files(tmp_path / "checkpoints" / str(step))
     limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
@@ -118,7 +120,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
         env=runs.environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert process.returncode == 1, process.stderr
     assert "a checkpoint could not be written" in process.stderr
@@ -151,7 +153,7 @@ def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
         env=runs.environment() | {"DITFUSE_DATA": str(tmp_path / "nowhere")},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert process.returncode == 0, process.stderr
     for words in ("2 virtual CPU devices", "running configs/smoke.py", "pictures of examples/", "step 2/2"):
@@ -166,23 +168,42 @@ def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(pla
     assert "optim.beta2: 0.999 -> 0.9" in output
 
 
-MISTAKES = (
+MISTAKES = (  # found before the devices start
     (("--set", "optim.learning_rte=1"), "did you mean optim.learning_rate"),
     (("--set", "steps=many"), "'many' is not of type int"),
     (("--set", "steps"), "write KEY=VALUE"),
-    (("--set", "batch_size=12", "--mesh", "8"), "does not divide over 8 devices"),
     (("--set", "optim.accumulation=3"), "not a multiple of optim.accumulation 3"),
     (("--mesh", "rows=2"), "--mesh rows=2"),
-    (("--data", "/nowhere"), "no data folder /nowhere"),
     (("--config", "configs/smok.py"), "did you mean smoke"),
+)
+LATE_MISTAKES = (
+    (("--set", "batch_size=12", "--mesh", "8"), "does not divide over 8 devices"),
+    (("--data", "/nowhere"), "no data folder /nowhere"),
     (("--workdir", "/proc/run"), "choose a folder that can be written to"),
     (("--coordinator", "localhost:1"), "--num-processes and --process-id"),
 )
 
 
 @pytest.mark.parametrize(("flags", "message"), MISTAKES)
-def test_mistakes_end_in_one_sentence(place, tmp_path, flags, message):
+def test_mistakes_end_in_one_sentence(place, tmp_path, monkeypatch, capsys, flags, message):
+    """In this process, where os._exit is an exception: a process of its own takes seconds to start."""
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
     flags = [str(runs.PROJECT / flag) if str(flag).startswith("configs/") else flag for flag in flags]
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len((said.out + said.err).splitlines()) == 1
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("flags", "message"), LATE_MISTAKES)
+def test_mistakes_found_later_end_in_one_sentence_too(place, tmp_path, flags, message):
     code, output = train(place, tmp_path, *flags)
     assert code == 2, output
     assert message in output
