@@ -116,8 +116,8 @@ def write_model(
 def proposed(config: TrainConfig, sampling: dict) -> SamplingConfig:
     """What a run's folder proposes: its base's settings, the shapes of its buckets, then `sampling`."""
     base = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
-    buckets = ((bucket.height, bucket.width) for bucket in config.mixture.buckets)
-    trained = ShapesConfig.only(buckets, step=PATCH * config.vae.factor)
+    sizes = (size for bucket in config.mixture.buckets for size in bucket.sizes())
+    trained = ShapesConfig.only(sizes, step=PATCH * config.vae.factor)
     return dataclasses.replace(base, **({"shapes": trained, "max_side": trained.max_side} | sampling))
 
 

@@ -97,6 +97,15 @@ class Bucket:
     def varied(self) -> bool:
         return self.least != (self.height, self.width)
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """Every (height, width) that a row may have."""
+        side = VAE_FACTOR * PATCH
+        heights, widths = (
+            range(low, high + 1, side)
+            for low, high in zip(self.least, (self.height, self.width), strict=True)
+        )
+        return [(height, width) for height in heights for width in widths]
+
     @property
     def whole(self) -> "Bucket":
         """The same with all rows at its full size."""
