@@ -50,6 +50,11 @@ def from_train(
     step = checkpoints.latest() if step is None else step
     if step is None or step not in checkpoints.steps():
         raise ValueError(f"{workdir} has no complete step {step}; it has {checkpoints.steps()}")
+    if reason := checkpoints.damage(step):
+        raise ValueError(
+            f"step {step} of {workdir} is damaged ({reason}); choose another with --step: it has "
+            f"{checkpoints.steps()}"
+        )
     config = saved_config(checkpoints.config(step), where=f"{workdir} step {step}")
     sources = [workdir, *(Path(name) for name in (config.init, config.init_vae, config.tokenizer) if name)]
     place = {"sources": sources, "overwrite": overwrite}

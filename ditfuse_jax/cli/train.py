@@ -13,6 +13,7 @@ import jax
 
 from ditfuse_jax import places
 
+INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others
 
 
@@ -29,6 +30,11 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     )
     parser.add_argument("--workdir", type=Path, help="checkpoints, log, pictures (default: runs/NAME)")
     parser.add_argument("--data", type=Path, help="data root (default: $DITFUSE_DATA, else ../shared/data)")
+    parser.add_argument(
+        "--accept-changed-data",
+        action="store_true",
+        help="resume although files of the data were added, removed or replaced since",
+    )
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="several processes: where the first one listens"
     )
@@ -78,7 +84,7 @@ def train(args: argparse.Namespace) -> None:
         print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
         root, config = places.folder("examples"), on_examples(config)
     workdir = args.workdir or places.home() / "runs" / config.name
-    run(config, Place(workdir, root, args.mesh))
+    run(config, Place(workdir, root, args.mesh, args.accept_changed_data))
 
 
 def fail(message: object, code: int, prog: str) -> None:
@@ -93,6 +99,8 @@ def main(arguments: list[str], prog: str = "train.py") -> int:
     end = functools.partial(fail, prog=prog)
     try:
         train(args)
+    except KeyboardInterrupt:
+        end("interrupted before the first step; nothing was changed", INTERRUPTED)
     except ValueError as error:
         end(error, 2)
     except OSError as error:

@@ -181,7 +181,9 @@ def differences(saved: dict, config: TrainConfig) -> list[str]:
     with contextlib.suppress(ValueError):  # settings that are gone since then show as differences
         saved = to_dict(saved_config(saved, where="saved"))  # those that came later had their defaults
     old, new = flat(from_json(saved)), flat(from_json(to_dict(config)))
-    names = [name for name in sorted(old.keys() | new.keys()) if name not in FREE]
+    constant = {old.get("optim.schedule"), new.get("optim.schedule")} == {"constant"}
+    free = {*FREE, "steps"} if constant else FREE  # a cosine ends with the last step: another run
+    names = [name for name in sorted(old.keys() | new.keys()) if name not in free]
     return [
         f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
         for name in names

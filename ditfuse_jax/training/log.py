@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run says while it runs: a progress line, one JSON line per logged step, TensorBoard events."""
 
+import itertools
 import json
 import os
 import sys
@@ -45,7 +46,7 @@ class Log:
         self.path = workdir / "log.jsonl"
         self.board = None
         if self.writes:
-            keep_until(self.path, last_step)
+            keep_until(self.path, last_step) if last_step else set_aside(self.path)
             from tensorboardX import SummaryWriter  # 0.5 s that other processes need not spend
 
             self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)
@@ -73,25 +74,54 @@ class Log:
         if self.writes:
             print(line, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Also after an error, for the process then ends without a flush."""
         if self.board:
             self.board.close()
 
 
+def set_aside(path: Path) -> None:
+    """Gives the log of a run that left no checkpoint another name, for a new one begins."""
+    if not path.exists() or not path.read_bytes().strip():
+        return
+    free = next(n for n in itertools.count(1) if not path.with_suffix(f".{n}.jsonl").exists())
+    path.replace(path.with_suffix(f".{free}.jsonl"))
+
+
 def keep_until(path: Path, step: int) -> None:
-    """Drops the lines after `step` (and a torn last one): those steps run again. Atomic."""
+    """Drops the lines after `step`, for those steps run again, and a torn last one. Atomic.
+
+    Other lines that cannot be read go to log.damaged.jsonl, with a warning.
+    """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except json.JSONDecodeError:
-            break  # torn by a kill; nothing stands behind it
+    lines, kept, damaged = path.read_text(errors="replace").splitlines(), [], []
+    for number, line in enumerate(lines, 1):
+        at = step_of(line)
+        if at is None and number < len(lines):
+            damaged.append((number, line))
+        elif at is not None and at <= step:
+            kept.append(line)
+    if damaged:
+        aside = path.with_suffix(".damaged.jsonl")
+        with aside.open("a") as file:
+            file.writelines(f"{line}\n" for _, line in damaged)
+        numbers = ", ".join(str(number) for number, _ in damaged)
+        warn(f"{path}: line {numbers} cannot be read; now in {aside.name}")
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(line + "\n" for line in kept))
     temporary.replace(path)
+
+
+def step_of(line: str) -> int | None:
+    """The step that a line of the log is about; None where it cannot be read."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Clock:

@@ -2,12 +2,9 @@
 """The training loop."""
 
 import math
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 import jax
 import numpy as np
@@ -18,6 +15,7 @@ from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.training import flops, validation
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.log import Clock, Log, progress, record
+from ditfuse_jax.training.origin import check_origin, fingerprints
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import local_rows, put_batch
 from ditfuse_jax.training.step import (
@@ -25,29 +23,15 @@ from ditfuse_jax.training.step import (
     TrainState,
     code_statistics,
     new_state,
-    sizes,
     state_shapes,
     train_step,
 )
+from ditfuse_jax.training.stop import Stop
 from ditfuse_jax.training.trainable import Frozen, Params
-
-SAME = 1e-3  # relative; means of one array on two meshes differ in the order of their sums
 
 
 class Diverged(RuntimeError):
     """The loss or its gradient is not a number any more."""
-
-
-class Stop:
-    """Set by SIGTERM; the loop saves and ends."""
-
-    def __init__(self):
-        self.asked = False
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, *_):
-        self.asked = True
 
 
 class Pending(NamedTuple):
@@ -65,6 +49,7 @@ class Data(NamedTuple):
     mixture: Mixture
     validation: Mixture | None
     tokenizer: object
+    accept_changed: bool = False  # resume although the files are not those that the run began with
 
     def loader(self, mixture: Mixture, config: TrainConfig, mesh: Mesh, start: int, workers: int) -> Loader:
         """This process's rows of every batch from `start` on."""
@@ -132,26 +117,50 @@ def train(
     mesh: Mesh,
     workdir: Path,
 ) -> int:
-    """Trains until config.steps, or until SIGTERM; returns the number of steps done.
+    """Trains until config.steps, or until SIGTERM or Ctrl-C; returns the number of steps done.
 
     Args:
       start: makes the weights that train; not called when the workdir has a checkpoint.
       frozen: the weights that do not train.
     Raises Diverged, CheckpointError, or ValueError when the workdir holds another run.
     """
-    checkpoints, origin = Checkpoints(workdir, keep=config.keep), origin_notes(frozen, data)
+    checkpoints = Checkpoints(workdir, keep=config.keep)
+    origin = fingerprints(frozen, data.tokenizer, data.mixture)
     state, step = first_state(checkpoints, start, config, mesh)
     if step:
-        check_origin(checkpoints.notes(step), origin, config)
-    log, stop = Log(workdir, last_step=step), Stop()
-    log.say(f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps")
-    fixed = fixed_batches(data, config, mesh) if config.validate_every else None
-    feed, report = Feed(data, config, mesh, step), Report(config, log)
+        check_origin(checkpoints.notes(step), origin, config, accept_changed_data=data.accept_changed)
+    with Log(workdir, last_step=step) as log:
+        log.say(f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps")
+        run = Run(config, frozen, data, mesh, workdir, checkpoints, log, origin)
+        step = take_steps(run, state, step)
+    if step < config.steps:
+        log.say(f"asked to stop: step {step} is saved; the same command continues")
+    return step
+
+
+class Run(NamedTuple):
+    """All that stays the same while a run takes its steps."""
+
+    config: TrainConfig
+    frozen: Frozen
+    data: Data
+    mesh: Mesh
+    workdir: Path
+    checkpoints: Checkpoints
+    log: Log
+    origin: dict  # see `fingerprints`
+
+
+def take_steps(run: Run, state: TrainState, step: int) -> int:
+    """The loop: steps from `step` on, each with its log line, validation and save where these are due."""
+    config, log, checkpoints, stop = run.config, run.log, run.checkpoints, Stop()
+    fixed = fixed_batches(run.data, config, run.mesh) if config.validate_every else None
+    feed, report = Feed(run.data, config, run.mesh, step), Report(config, log)
 
     pending, stopping = None, False
     while step < config.steps and not stopping:
         fed = feed.next(stop.asked)
-        state, metrics = train_step(state, frozen, fed.batch, fed.stop, config=config)
+        state, metrics = train_step(state, run.frozen, fed.batch, fed.stop, config=config)
         step += 1
         stopping = report.finish(pending)  # of the step before, while this one runs
         pending = Pending(step, metrics, fed.index, fed.row_flops)
@@ -161,18 +170,15 @@ def train(
             continue
         stopping |= report.finish(pending)  # nothing is kept of a step that is not known to be finite
         pending = None
-        loss = validate(state, frozen, fixed, step, config, log, workdir) if validates else None
+        loss = validate(state, run.frozen, fixed, step, config, log, run.workdir) if validates else None
         if saves or stopping:
-            notes = origin | code_notes(state, fed.batch, config)
+            notes = run.origin | code_notes(state, fed.batch, config)
             checkpoints.save(state, config, step=step, loss=loss, notes=notes)
         report.clock.read()
 
     feed.loader.close()
     checkpoints.wait()
     checkpoints.close()
-    log.close()
-    if step < config.steps:
-        log.say(f"asked to stop: step {step} is saved; the same command continues")
     return step
 
 
@@ -181,42 +187,14 @@ def due(step: int, every: int, config: TrainConfig) -> bool:
     return bool(every) and (step % every == 0 or step == config.steps)
 
 
-def origin_notes(frozen: Frozen, data: Data) -> dict:
-    """By what frozen weights and tokenizer are known again."""
-    vocabulary = crc32(data.tokenizer.backend_tokenizer.to_str().encode())
-    found = {name: float(size) for name, size in jax.device_get(sizes(frozen)).items()}
-    return {"frozen": found, "tokenizer": vocabulary}
-
-
-def check_origin(saved: dict, found: dict, config: TrainConfig) -> None:
-    """ValueError when frozen weights or tokenizer are not those that the run began with."""
-    check_frozen(saved.get("frozen", {}), found["frozen"], config)
-    if saved.get("tokenizer", found["tokenizer"]) != found["tokenizer"]:
-        raise ValueError(
-            f"the tokenizer {config.tokenizer or '(of init, or the demo)'} is not the one that this run "
-            "began with; name that one, or choose another --workdir"
-        )
-
-
 def first_state(
     checkpoints: Checkpoints, start: Callable[[], Params], config: TrainConfig, mesh: Mesh
 ) -> tuple[TrainState, int]:
     """The last complete checkpoint, or a new state around `start()` where there is none; the steps done."""
-    step = checkpoints.latest()
+    step = checkpoints.latest_whole()
     if step is None:
         return new_state(start(), config, mesh), 0
     return checkpoints.restore(step, state_shapes(config), config, mesh), step
-
-
-def check_frozen(saved: dict, found: dict, config: TrainConfig) -> None:
-    """ValueError when the frozen weights are not those that the run began with."""
-    other = [name for name in saved if not math.isclose(saved[name], found.get(name, 0.0), rel_tol=SAME)]
-    if other:
-        raise ValueError(
-            f"the frozen weights of init {config.init or '(none)'}, init_vae {config.init_vae or '(none)'} "
-            f"are not those that this run began with: {other[0]} and {len(other) - 1} more differ; name the "
-            "folders it began with, or choose another --workdir"
-        )
 
 
 def code_notes(state: TrainState, batch, config: TrainConfig) -> dict:

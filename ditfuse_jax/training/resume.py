@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training state on disk: Orbax, asynchronous, atomic; which steps are kept; what refuses to resume."""
 
+import contextlib
+import functools
+import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from filelock import FileLock, Timeout
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ditfuse_jax.config import to_dict
+from ditfuse_jax.training import checksums
 from ditfuse_jax.training.config import TrainConfig, differences
+from ditfuse_jax.training.log import warn
 from ditfuse_jax.training.step import TrainState, state_shardings
 from ditfuse_jax.training.trainable import Params
 
@@ -26,7 +35,8 @@ class Checkpoints:
     """The checkpoints of a workdir. A step's folder exists only when it is complete."""
 
     def __init__(self, workdir: Path, *, keep: int, read_only: bool = False):
-        self.folder = workdir.resolve() / "checkpoints"
+        self.workdir, self.folder = workdir.resolve(), workdir.resolve() / "checkpoints"
+        self.unsummed: list[int] = []  # steps saved here whose checksums were not taken yet
         best = policies.BestN(get_metric_fn=_by_loss, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
@@ -38,6 +48,50 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         return self.manager.latest_step()
+
+    def latest_whole(self) -> int | None:
+        """The newest step that is not damaged. Damaged ones are moved to damaged/ with a warning.
+
+        Several processes take what the first one finds. Raises CheckpointError when all are damaged.
+        """
+        if jax.process_count() == 1:
+            return self._newest_whole()
+        found = self._newest_whole() if jax.process_index() == 0 else None
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if found is None else found)))
+        self.manager.reload()
+        return None if step < 0 else step
+
+    def _newest_whole(self) -> int | None:
+        steps, reason = sorted(self.steps(), reverse=True), None
+        for step in steps:
+            reason = self.damage(step)
+            if reason is None:
+                return step
+            warn(f"checkpoint {step} of {self.folder} is damaged ({reason}); moved to {self._aside(step)}")
+        if steps:
+            raise CheckpointError(
+                f"no checkpoint of {self.folder} can be read; the last reason: {reason}. They are in "
+                f"{self.workdir / 'damaged'}; put a copy back, or run again to start anew"
+            )
+        return None
+
+    def damage(self, step: int) -> str | None:
+        """What is wrong with a step, or None."""
+        if reason := checksums.damage(self.workdir, step):
+            return reason
+        try:
+            self.config(step), self.notes(step)
+        except Exception as error:  # Orbax raises what its readers raise
+            return _short(error)
+        return None
+
+    def _aside(self, step: int) -> Path:
+        (self.workdir / "damaged").mkdir(exist_ok=True)
+        names = (f"{step}" if n == 0 else f"{step}.{n}" for n in itertools.count())
+        place = next(p for p in (self.workdir / "damaged" / name for name in names) if not p.exists())
+        (self.folder / str(step)).rename(place)
+        self.manager.reload()
+        return place
 
     def steps(self) -> list[int]:
         return list(self.manager.all_steps())
@@ -60,14 +114,19 @@ class Checkpoints:
         }
         metrics = None if loss is None else {"loss": loss}
         self._guarded(lambda: self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics))
+        self.unsummed.append(step)
 
     def wait(self) -> None:
         """Returns when what was saved is complete. Raises CheckpointError when it could not be written."""
         self._guarded(self.manager.wait_until_finished)
+        while self.unsummed:
+            step = self.unsummed.pop()
+            if jax.process_index() == 0 and (self.folder / str(step)).is_dir():
+                self._guarded(functools.partial(checksums.write, self.workdir, step))
 
     def check(self) -> None:
         """Raises CheckpointError when the last save has failed already."""
-        if not self.manager.is_saving_in_progress():
+        if self.unsummed and not self.manager.is_saving_in_progress():
             self.wait()
 
     def config(self, step: int) -> dict:
@@ -160,3 +219,25 @@ def check_writable(workdir: Path) -> None:
         raise ValueError(
             f"--workdir {workdir}: {error.strerror}; choose a folder that can be written to"
         ) from error
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps other runs out of the workdir; the first process of several holds the lock.
+
+    Raises ValueError when another run is in it. A killed run leaves nothing behind that locks.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    lock = FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"--workdir {workdir}: another run is training in it; wait for its end, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

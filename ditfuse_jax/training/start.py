@@ -16,7 +16,7 @@ from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.loop import Data, train
-from ditfuse_jax.training.resume import check_writable
+from ditfuse_jax.training.resume import check_writable, locked
 from ditfuse_jax.training.sharding import check_batch, make_mesh, parse_mesh
 
 
@@ -26,16 +26,23 @@ class Place(NamedTuple):
     workdir: Path
     data: Path
     mesh: str  # as on the command line
+    accept_changed_data: bool = False  # resume on other data than the run began with
 
 
 def run(config: TrainConfig, place: Place) -> int:
     """Trains; returns the steps done. Raises ValueError before anything long starts."""
     sizes = parse_mesh(place.mesh)
     check_writable(place.workdir)
+    with locked(place.workdir):
+        return _run(config, place, sizes)
+
+
+def _run(config: TrainConfig, place: Place, sizes: dict[str, int]) -> int:
     tokenizer = load_tokenizer(tokenizer_folder(config))
     config = with_folders(config)
     check_vocabulary(config, tokenizer)
     data = find_data(config, place.data, tokenizer)
+    data = data._replace(accept_changed=place.accept_changed_data)
     mesh = make_mesh(sizes)
     check_batch(config.batch_size, config.optim.accumulation, mesh)
     frozen = frozen_weights(config, mesh)

@@ -14,7 +14,7 @@ import runs
 from conftest import PATIENCE, golden
 from ditfuse_jax.cli.train import main
 from ditfuse_jax.training import config as train_config
-from ditfuse_jax.training.log import keep_until
+from ditfuse_jax.training.log import keep_until, set_aside
 
 TIMES = ("samples_per_second", "model_flops_per_second", "memory_bytes")
 
@@ -84,11 +84,12 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
     assert losses(tmp_path / "killed") == uninterrupted
 
 
-def test_sigterm_saves_and_the_same_command_continues(place, uninterrupted, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp_path, number):
     process = runs.launch(*place["flags"], "--workdir", tmp_path, "--set", "save_every=1000")
     for line in process.stdout:
         if line.startswith("step 3/"):
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             break
     rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, rest
@@ -145,6 +146,8 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path
     assert "Traceback" not in output
     for step in complete_steps(tmp_path):  # what was kept is finite
         assert all(line["loss"] < 1e30 for line in losses(tmp_path) if line["step"] <= step)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert events.stat().st_size > 0
 
 
 def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
@@ -237,3 +240,22 @@ def test_the_log_forgets_what_runs_again(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     keep_until(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_damaged_line_of_the_log_is_set_aside(tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step"\n{"step": 2}\n{"st')
+    keep_until(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert (tmp_path / "log.damaged.jsonl").read_text() == '{"step"\n'
+    assert f"{path}: line 2 cannot be read; now in log.damaged.jsonl" in capsys.readouterr().err
+
+
+def test_a_log_without_a_checkpoint_keeps_its_lines_under_another_name(tmp_path):
+    path = tmp_path / "log.jsonl"
+    for number in (1, 2):
+        path.write_text(f"line {number}\n")
+        set_aside(path)
+        assert not path.exists()
+        assert (tmp_path / f"log.{number}.jsonl").read_text() == f"line {number}\n"
+    set_aside(path)  # nothing to do

@@ -9,9 +9,9 @@ import pytest
 
 import runs
 from ditfuse_jax.training import config as train_config
-from ditfuse_jax.training import loop as trainer
 from ditfuse_jax.training import step as training
-from ditfuse_jax.training.resume import CheckpointError, Checkpoints, check_writable
+from ditfuse_jax.training.origin import check_frozen
+from ditfuse_jax.training.resume import CheckpointError, Checkpoints, check_writable, locked
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
 from ditfuse_jax.training.trainable import shapes
 
@@ -88,12 +88,12 @@ def test_other_frozen_weights_are_refused():
     config = runs.config(lora=True)
     _, frozen = runs.weights(config)
     saved = {name: float(x) for name, x in training.sizes(frozen).items()}
-    trainer.check_frozen(saved, saved, config)
-    trainer.check_frozen({}, saved, config)  # of a run that did not note them
+    check_frozen(saved, saved, config)
+    check_frozen({}, saved, config)  # of a run that did not note them
     frozen.model["norm.scale"] = frozen.model["norm.scale"] * 1.1
     found = {name: float(x) for name, x in training.sizes(frozen).items()}
     with pytest.raises(ValueError, match=r"model\.norm\.scale and 0 more differ; name the folders"):
-        trainer.check_frozen(saved, found, config)
+        check_frozen(saved, found, config)
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -139,3 +139,85 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="choose a folder that can be written to"):
         check_writable(tmp_path / "file" / "run")
+
+
+def two_steps(workdir) -> Checkpoints:
+    """A workdir whose steps 1 and 2 are complete."""
+    config, mesh = runs.config(), make_mesh(parse_mesh(""))
+    state, _ = fresh(config, mesh)
+    checkpoints = Checkpoints(workdir, keep=2)
+    for step in (1, 2):
+        checkpoints.save(state, config, step=step, loss=None, notes={})
+        checkpoints.wait()
+    return checkpoints
+
+
+def largest(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder):
+    file = largest(folder)
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip(folder):
+    file = largest(folder)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def empty_settings(folder):
+    (folder / "config" / "metadata").write_text("")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty_settings, lambda folder: largest(folder).unlink()])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(tmp_path, capsys, damage):
+    checkpoints = two_steps(tmp_path)
+    damage(tmp_path / "checkpoints" / "2")
+    assert checkpoints.latest_whole() == 1
+    assert "checkpoint 2 of" in capsys.readouterr().err
+    assert (tmp_path / "damaged" / "2").is_dir()  # nothing is lost
+    assert checkpoints.steps() == [1]
+    damage(tmp_path / "checkpoints" / "1")
+    with pytest.raises(CheckpointError, match="no checkpoint of .* can be read"):
+        checkpoints.latest_whole()
+
+
+def test_a_step_without_checksums_is_taken_when_its_settings_can_be_read(tmp_path):
+    checkpoints = two_steps(tmp_path)
+    (tmp_path / "checksums" / "2.json").unlink()  # as after a kill between the save and its checksums
+    assert checkpoints.latest_whole() == 2
+    empty_settings(tmp_path / "checkpoints" / "2")
+    assert checkpoints.latest_whole() == 1
+
+
+def test_checksums_of_steps_that_are_gone_go_too(tmp_path):
+    two_steps(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checksums").iterdir()) == ["1.json", "2.json"]
+    config, mesh = runs.config(), make_mesh(parse_mesh(""))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(fresh(config, mesh)[0], config, step=3, loss=None, notes={})
+    checkpoints.wait()
+    assert [path.name for path in (tmp_path / "checksums").iterdir()] == ["3.json"]
+
+
+def test_a_second_run_in_a_workdir_is_refused(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(ValueError, match="another run is training in it; wait"),
+        locked(tmp_path),
+    ):
+        pass
+    with locked(tmp_path):  # free again
+        pass
+
+
+def test_a_constant_run_may_be_lengthened_and_a_cosine_one_not():
+    config = runs.config(optim={"schedule": "constant"})
+    longer = dataclasses.replace(config, steps=20)
+    assert train_config.differences(train_config.to_dict(config), longer) == []
+    config = runs.config(optim={"schedule": "cosine"})
+    longer = dataclasses.replace(config, steps=20)
+    assert train_config.differences(train_config.to_dict(config), longer) == ["steps: 10 -> 20"]
