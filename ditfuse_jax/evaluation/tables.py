@@ -100,13 +100,18 @@ def notes(methods: Sequence[Method]) -> list[str]:
     found = []
     if len(methods) > 1 and mean_rank(methods):
         lead = ", ".join(title(name) for name in LEAD if name in methods[0].cells)
-        found.append(f"Mean rank: over {lead} alone, the metrics nearest to truth (docs/evaluation.md).")
+        found.append(f"Mean rank: over {lead} alone; how far these go with a truth is in docs/evaluation.md.")
     for method in methods:
         if method.shifted or method.resized:
             mark = "(!) " if method.flagged else ""
             found.append(
                 f"{mark}{method.name}: {method.shifted} of {method.images} results are shifted against their "
-                f"sources, {method.resized} have another size. Reference metrics mean little there."
+                f"sources, {method.resized} have another size. "
+                + (
+                    "Reference metrics mean little."
+                    if method.flagged
+                    else "So few may be the pairs' own fault."
+                )
             )
         missing = [f"{title(n)} {c.missing}" for n, c in method.cells.items() if c.missing]
         if missing:

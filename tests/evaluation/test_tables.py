@@ -71,6 +71,7 @@ def test_markdown_marks_the_best_and_what_is_odd():
     assert "| the_other | 2 | 0.6000 | **5.000** |" in text
     assert "| moved (!) | 1 | **9.000** |" in text
     assert "moved: 1 of 1 results are shifted" in text
+    assert "Reference metrics mean little." in text
     assert "the_other: images without a finite value: MSE 1." in text
 
 
