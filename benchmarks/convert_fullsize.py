@@ -97,7 +97,7 @@ def load_and_run(folder: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 256, 256, 3), np.uint8)
     for _ in range(2):
-        fused = model.fuse(*images, "Fuse both images.", steps=1, guidance=1.0, image_guidance=1.0)
+        fused = model.fuse(images, "Fuse both images.", steps=1, guidance=1.0, image_guidance=1.0)
         assert np.isfinite(fused.latents).all()
         print(
             "seconds with compilation at first use:",

@@ -12,7 +12,6 @@ import demo_sheet
 from ditfuse_jax import image as images
 from ditfuse_jax.evaluation.baselines import mean
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
-from ditfuse_jax.task import request
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 TASKS = {
@@ -24,7 +23,7 @@ TASKS = {
 
 def fuse(model: DiTFuse, task: str) -> demo_sheet.Cell:
     first, second = (images.read(file) for file in sorted((FOLDER / task).glob("image[12].*")))
-    fused = model.fuse(first, second, request(task=task)).image
+    fused = model.fuse((first, second), task=task).image
     return demo_sheet.Cell(TASKS[task], (first, second, mean(first, second), fused))
 
 

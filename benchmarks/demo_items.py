@@ -48,8 +48,8 @@ def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list
     fused = []
     for start in range(0, len(cases), BATCH):
         chosen = [min(i, len(cases) - 1) for i in range(start, start + BATCH)]
-        first, second = ([getattr(cases[i], side) for i in chosen] for side in ("first", "second"))
-        results = bench.model.fuse_batch(first, second, [prompt] * BATCH, seed=chosen, **scales)
+        pairs = [(cases[i].first, cases[i].second) for i in chosen]
+        results = bench.model.fuse_batch(pairs, [prompt] * BATCH, seed=chosen, **scales)
         fused += [result.image for result in results]
     return fused[: len(cases)]
 
@@ -57,7 +57,7 @@ def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list
 def fuse_as(bench: Bench, case: Case, seed: int, prompts: Sequence[str]) -> list[np.ndarray]:
     """One pair as each of the prompts says."""
     how = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE}
-    results = bench.model.fuse_prompts(case.first, case.second, prompts, seed=seed, **how)
+    results = bench.model.fuse_prompts((case.first, case.second), prompts, seed=seed, **how)
     return [result.image for result in results]
 
 
@@ -66,7 +66,7 @@ def round_trip(model: DiTFuse, pictures: Sequence[np.ndarray]) -> list[np.ndarra
     decoded = []
     for start in range(0, len(pictures), 2):  # it encodes two at a time
         both = (pictures[start], pictures[min(start + 1, len(pictures) - 1)])
-        pair = model.encode(*both, max_side=SIDE)
+        pair = model.encode(both, max_side=SIDE)
         decoded += [images.to_image(model.decode(latents, pair.geometry)) for latents in pair.latents]
     return decoded[: len(pictures)]
 

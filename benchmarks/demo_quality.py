@@ -116,7 +116,7 @@ def start(args: argparse.Namespace) -> Bench:
     steps = min(settings.steps, MOST_STEPS)
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {jax.device_count()} x {device.platform} ({device.device_kind})")
-    scales = f"guidance {settings.guidance.text:g}, image guidance {settings.guidance.image:g}"
+    scales = f"guidance {settings.guidance:g}, image guidance {settings.image_guidance:g}"
     how = f"{SIDE} px, {steps} steps, {scales}, noises {settings.noises}"
     print(f"checkpoint {model.checkpoint_id}, {how}")
     return Bench(model, root, steps, settings.noises, args.limit)

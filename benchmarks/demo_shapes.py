@@ -38,7 +38,8 @@ def window(case: demo_cases.Case, size: tuple[int, int]) -> list[np.ndarray]:
 
 def quality(model: DiTFuse, cases: list[demo_cases.Case], size: tuple[int, int]) -> float:
     first, second, target = zip(*(window(case, size) for case in cases), strict=True)
-    fused = model.fuse_batch(first, second, [request(task="fuse")] * len(cases))
+    pairs = list(zip(first, second, strict=True))
+    fused = model.fuse_batch(pairs, [request(task="fuse")] * len(cases))
     return psnr(np.stack([each.image for each in fused]), np.stack(target))
 
 

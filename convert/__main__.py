@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ditfuse_jax.inference import settings
+
 
 def parser(prog: str) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog=prog, description="Published weights in, and out again.")
@@ -39,15 +41,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     trained.add_argument("--merge", action="store_true", help="an adapter: merge it into its base")
     trained.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     proposed = trained.add_argument_group(
-        "what the folder proposes to infer.py (default: what its base does)"
+        "what the folder proposes to infer.py (default: what its base does, and the longest trained side)"
     )
-    proposed.add_argument("--steps", type=int)
-    proposed.add_argument("--guidance", type=float, help="text scale")
-    proposed.add_argument("--image-guidance", type=float, help="image scale")
-    proposed.add_argument(
-        "--max-side", type=int, help="larger images are fused at this size; default: the longest trained side"
-    )
-    proposed.add_argument("--noises", type=int, help="average the results of so many noises")
+    settings.add_flags(proposed)
     command("inspect", "what a folder is and holds", target=False)
     command("export", "a checkpoint folder to the official layout")
     command("export-lora", "an adapter folder to PEFT's files")
@@ -67,10 +63,7 @@ def run(args: argparse.Namespace) -> None:
         from .from_train import from_train  # orbax and grain: for this command alone
 
         options = {"step": args.step, "raw": args.raw, "merged": args.merge, "dtype": args.dtype}
-        proposed = ("steps", "guidance", "image_guidance", "max_side", "noises")
-        options["sampling"] = {
-            name: getattr(args, name) for name in proposed if getattr(args, name) is not None
-        }
+        options["sampling"] = settings.given(args)
         from_train(args.source, args.target, **options, overwrite=args.overwrite)
     elif args.command == "vae":
         options = {"scaling_factor": args.scaling_factor}

@@ -3,6 +3,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -190,21 +191,37 @@ class ShapesConfig:
         return cls(step=step, max_side=max(map(max, exact)), exact=exact)
 
 
+def _option(default, help: str):
+    """A field of SamplingConfig that the caller of a fusion may set."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """What a checkpoint folder proposes where the caller says nothing, and the shapes that it can do."""
+    """What a checkpoint folder proposes where the caller says nothing, and the shapes that it can do.
 
-    steps: int = 50
-    guidance: float = 2.0  # text scale of the official test script
-    image_guidance: float = 1.6
-    max_side: int = 1024  # pixels; larger pairs are fused at this size and brought back
-    noises: int = 1  # to start from; the result is the mean of what each leads to
+    The one home of a sampling setting: the fields with a help text are flags of the fuse command and of
+    `from-train`, keywords of `DiTFuse.fuse`, and lines of the plan and of the metadata of results.
+    """
+
+    steps: int = _option(50, "Euler steps from noise to image")
+    guidance: float = _option(2.0, "text scale")  # both scales: of the official test script
+    image_guidance: float = _option(1.6, "image scale")
+    max_side: int = _option(1024, "pixels; larger images are fused at this size and brought back")
+    noises: int = _option(
+        1, "average the results of so many noises: less speckle, costs so many times the steps"
+    )
     shapes: ShapesConfig | None = None  # None, as in older folders: whole patches up to max_side
 
     def __post_init__(self):
         for name in ("steps", "noises"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
+        if not math.isfinite(self.guidance) or not math.isfinite(self.image_guidance):
+            raise ValueError(
+                f"guidance {self.guidance}, {self.image_guidance}: the scales must be numbers, "
+                "such as 2.0 and 1.6"
+            )
         if self.max_side < 16:
             raise ValueError(f"max_side {self.max_side} is under 16 pixels")
 

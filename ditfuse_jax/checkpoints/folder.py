@@ -9,6 +9,7 @@
 A folder appears under its name only when it is complete.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -90,6 +91,12 @@ def _advice(folder: Path) -> str:
 def read_config(folder: Path) -> CheckpointConfig:
     """`config.json` of a checkpoint folder, without its provenance."""
     return read_folder(folder)[0]
+
+
+def fingerprint(folder: Path, lora: Path | None) -> str:
+    """Name and short hash of a checkpoint's config.json, which records its source, and the adapter's name."""
+    digest = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:12]
+    return f"{folder.resolve().name}-{digest}" + (f"+{lora.resolve().name}" if lora else "")
 
 
 def stored_dtype(path: Path) -> np.dtype:

@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 
 from ditfuse_jax import places
+from ditfuse_jax.config import SamplingConfig
+from ditfuse_jax.inference import settings
 from ditfuse_jax.task import TASKS, request
 
 EXAMPLE = places.folder("examples") / "ivif"
@@ -51,13 +53,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
     how = parser.add_argument_group("how (default: what the checkpoint says)")
-    how.add_argument("--steps", type=int)
-    how.add_argument("--guidance", type=float, help="text scale")
-    how.add_argument("--image-guidance", type=float, help="image scale")
-    how.add_argument("--max-side", type=int, help="larger images are fused at this size and brought back")
-    how.add_argument(
-        "--noises", type=int, help="average the results of so many noises: less speckle, costs so many times"
-    )
+    settings.add_flags(how)
     how.add_argument("--dtype", choices=("float32", "bfloat16"))
     how.add_argument("--seed", type=int, default=0)
     how.add_argument(
@@ -66,12 +62,14 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def jobs_of(flags: argparse.Namespace, job):
+def jobs_of(flags: argparse.Namespace):
     """The jobs that the flags ask for, and failures known before the start."""
+    from ditfuse_jax.inference import jobs  # a second to import, so on use
+
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
         raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
-    how = {"task": flags.task, "segment": segment, "thing": flags.object, "tag": flags.tag}
+    words = {"task": flags.task, "segment": segment, "thing": flags.object, "tag": flags.tag}
     if flags.prompt_file and (flags.image_dir or flags.prompt):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
@@ -81,12 +79,13 @@ def jobs_of(flags: argparse.Namespace, job):
     if flags.image_dir:
         if flags.image1 or flags.image2:
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
-        return job.folder_jobs(flags.image_dir, request(flags.prompt, **how), flags.out or Path("fused"))
+        return jobs.folder_jobs(flags.image_dir, request(flags.prompt, **words), flags.out or Path("fused"))
     image1, image2 = pair_of(flags)
     if flags.prompt_file:
-        prompts = [request(line, **how) for line in job.read_prompts(flags.prompt_file)]
-        return job.prompt_jobs(image1, image2, prompts, flags.out or Path("fused")), []
-    return [job.Job(image1, image2, request(flags.prompt, **how), flags.out or Path("fused.png"))], []
+        prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
+        return jobs.prompt_jobs(image1, image2, prompts, flags.out or Path("fused")), []
+    prompt = request(flags.prompt, **words)
+    return [jobs.Job(image1, image2, prompt, flags.out or Path("fused.png"))], []
 
 
 def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
@@ -109,43 +108,43 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def unfinished(jobs, checkpoint: str, settings, flags: argparse.Namespace) -> list:
+def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Namespace) -> list:
     """What --resume leaves to do; says what it found."""
-    from ditfuse_jax.inference import jobs as job
+    from ditfuse_jax.inference import jobs
 
-    todo = job.unfinished(jobs, settings, seed=flags.seed, checkpoint=checkpoint)
-    if finished := len(jobs) - len(todo):
+    left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint)
+    if finished := len(todo) - len(left):
         print(f"finished    {finished} pictures are there already")
-    if other := sum(one.out.exists() for one in todo):
+    if other := sum(one.out.exists() for one in left):
         print(f"again       {other} files that are no results of these settings")
-    return todo
+    return left
 
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs as job  # after the settings; a second to import
-    from ditfuse_jax.inference import terminal
-    from ditfuse_jax.inference.fuse import DiTFuse, How, check
+    from ditfuse_jax.inference import jobs, terminal
+    from ditfuse_jax.inference.fuse import DiTFuse, check
 
-    jobs, failed = jobs_of(flags, job)
-    job.check_outputs(jobs, overwrite=flags.overwrite)
-    how = {name: getattr(flags, name) for name in How.__annotations__}
-    pictures = [] if flags.image_dir else [jobs[0].image1, jobs[0].image2]  # a folder goes on past bad ones
-    check(flags.checkpoint, pictures, **how)
+    wanted, failed = jobs_of(flags)
+    jobs.check_outputs(wanted, overwrite=flags.overwrite)
+    options = settings.given(flags)
+    pictures = (
+        [] if flags.image_dir else [wanted[0].image1, wanted[0].image2]
+    )  # a folder goes on past bad ones
+    check(flags.checkpoint, pictures, **options)
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
-        settings = model.settings(**how)
+        chosen = model.settings(**options)
         print(f"checkpoint  {model.checkpoint_id}")
-        todo = unfinished(jobs, model.checkpoint_id, settings, flags) if flags.resume else jobs
-        with terminal.progress(len(todo), settings.steps) as watch:
+        todo = unfinished(wanted, model.checkpoint_id, chosen, flags) if flags.resume else wanted
+        with terminal.progress(len(todo), chosen.steps) as watch:
             how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
-            report = job.run(model, todo, settings, watch=watch, **how)
+            report = jobs.run(model, todo, chosen, watch=watch, **how)
         print("programs    {} compiled, {} from the cache".format(*compiled()))
     failed += report.failed
     if failed:
-        print(
-            f"{len(failed)} of {len(jobs) + len(failed) - len(report.failed)} pairs failed:", file=sys.stderr
-        )
+        count = len(wanted) + len(failed) - len(report.failed)
+        print(f"{len(failed)} of {count} pairs failed:", file=sys.stderr)
         print("\n".join(f"  {failure.message}" for failure in failed), file=sys.stderr)
     return 1 if failed else 0
 

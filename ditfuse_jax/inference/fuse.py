@@ -1,35 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole way of an image pair: files -> latents -> fused latents -> an image of the first input's size."""
+"""The library's front: a loaded checkpoint that fuses images as an instruction says."""
 
 import dataclasses
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax import image as images
-from ditfuse_jax.checkpoints import folder as weights
-from ditfuse_jax.checkpoints.adapter import read_adapter
-from ditfuse_jax.checkpoints.flat import fill, parameter_shapes, path_name
-from ditfuse_jax.config import DEMO, CheckpointConfig
+from ditfuse_jax import image
+from ditfuse_jax.checkpoints.folder import fingerprint, read_config
+from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
+from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import sampler, shapes
+from ditfuse_jax.inference import codec, sampler, settings, shapes
+from ditfuse_jax.inference.codec import Sources
+from ditfuse_jax.inference.network import Network, check_finite, read_network
+from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.plan import Plan, plan
-from ditfuse_jax.inference.sampler import Network, Row
-from ditfuse_jax.models import padded_vae
+from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.models.flow import Guidance, branches
-from ditfuse_jax.models.lora import merge
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
-from ditfuse_jax.ops.products import exact_products
-from ditfuse_jax.prompt import encode, load_tokenizer, render
+from ditfuse_jax.prompt import load_tokenizer, render
+from ditfuse_jax.task import request
 
 
 class Timings(NamedTuple):
@@ -41,37 +40,14 @@ class Timings(NamedTuple):
     decode: float
 
 
+NO_TIME = Timings(0.0, 0.0, 0.0, 0.0)
+
+
 class Fused(NamedTuple):
     image: np.ndarray  # uint8 [H, W, 3], the size of the first input
     pixels: np.ndarray  # float32 [H, W, 3] in [-1, 1]: `image` before rounding
     latents: np.ndarray  # float32 [h, w, C], before decoding
     timings: Timings
-
-
-class Pair(NamedTuple):
-    """Two registered images, encoded."""
-
-    geometry: Geometry
-    latents: np.ndarray  # float32 [2, h, w, C]
-
-
-class How(TypedDict, total=False):
-    """How to sample; what is missing or None is as the checkpoint says."""
-
-    steps: int | None  # Euler steps
-    guidance: float | None  # text scale
-    image_guidance: float | None  # image scale
-    max_side: int | None  # pixels; larger pairs are fused at this size and brought back
-    noises: int | None  # the result is the mean over this many, two and two of opposite sign
-
-
-class Settings(NamedTuple):
-    """How to sample, with the checkpoint's defaults filled in."""
-
-    steps: int
-    guidance: Guidance
-    max_side: int
-    noises: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +57,7 @@ class DiTFuse:
     config: CheckpointConfig
     transformer: Network
     vae: Network
-    tokenizer: object
+    tokenizer: Callable
     folder: Path
     checkpoint_id: str  # names weights and adapter, for the metadata of results
 
@@ -96,319 +72,171 @@ class DiTFuse:
         Raises ValueError naming the file and the way out when something is missing, damaged or does not fit.
         """
         folder = Path(folder or DEMO)
-        config = weights.read_config(folder)
+        config = read_config(folder)
         dtype = dtype or config.model.dtype
         model = dataclasses.replace(config.model, dtype=dtype)
         transformer = read_network(
-            lambda: Transformer(model, rngs=nnx.Rngs(0)), folder / weights.MODEL_FILE, dtype, lora=lora
+            lambda: Transformer(model, rngs=nnx.Rngs(0)), folder / MODEL_FILE, dtype, lora=lora
         )
-        vae = read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / weights.VAE_FILE, "float32")
         return cls(
             config=dataclasses.replace(config, model=model),
             transformer=transformer,
-            vae=vae,
-            tokenizer=load_tokenizer(folder),
+            vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE, "float32"),
+            # plan and layout ask for the same words, and all prompts for the same negative ones
+            tokenizer=functools.lru_cache(maxsize=256)(load_tokenizer(folder)),
             folder=folder,
-            checkpoint_id=checkpoint_id(folder, lora and Path(lora)),
+            checkpoint_id=fingerprint(folder, lora and Path(lora)),
         )
 
     def fuse(
         self,
-        image1,
-        image2,
-        prompt: str,
+        images: Sequence,
+        prompt: str | None = None,
         *,
+        task: str | None = None,
+        object: str | None = None,
+        segment: Sequence[str] | None = None,
         seed: int = 0,
         noise: np.ndarray | None = None,
-        on_step: Callable[[int, np.ndarray], None] | None = None,
-        **how: Unpack[How],
+        on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        **options,
     ) -> Fused:
-        """Fuses two images of one size as the prompt says.
+        """Fuses images of one size as the prompt or the task says.
 
         Args:
-          image1: visible, far-focused or over-exposed; it gives the size.
-          image2: infrared, near-focused or under-exposed.
-          prompt: an instruction, put into the template; with image placeholders it is used as it is.
+          images: two: the first is visible, far-focused or over-exposed, the second infrared, near-focused or
+            under-exposed. The result has the size of the first.
+          prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
+            it and without a task: "Extract and fuse high-quality features from both images."
+          task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
+          object: the one thing that a light or contrast task is about. segment: names of what to mark.
           seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead, as the first.
-          on_step: called as on_step(step, latents [h, w, C]) after steps 1 .. steps.
-          how: steps, guidance, image_guidance, max_side, noises; default: the checkpoint's.
-        Raises ValueError for images that cannot be fused, see `image.read`, and for weights that hold NaN.
+          on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C].
+          options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
+        Raises ValueError for images that cannot be fused, see `image.read`, for a request that contradicts
+        itself, an unknown option, and weights that hold NaN.
         """
-        return next(
-            self.fuse_prompts(image1, image2, [prompt], seed=seed, noise=noise, on_step=on_step, **how)
-        )
+        if isinstance(segment, str):
+            raise ValueError(f"segment {segment!r} is one string; give a sequence of names, such as ['car']")
+        words = request(prompt, task=task, segment=tuple(segment or ()), thing=object)
+        return next(self.fuse_prompts(images, [words], seed=seed, noise=noise, on_step=on_step, **options))
 
     def fuse_prompts(
         self,
-        image1,
-        image2,
+        images: Sequence,
         prompts: Sequence[str],
         *,
         seed: int = 0,
         noise: np.ndarray | None = None,
-        on_step: Callable[[int, np.ndarray], None] | None = None,
-        **how: Unpack[How],
+        on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        **options,
     ) -> Iterator[Fused]:
-        """One result per prompt for one pair, each as by `fuse`; what the prompts share is encoded once."""
-        settings = self.settings(**how)
-        names = branches(settings.guidance)
-        start = time.perf_counter()
-        pair = self.encode(image1, image2, max_side=settings.max_side)
-        encoded = time.perf_counter() - start
-        noises = self._noises([pair], [seed], [noise], settings.noises)
-        rows = [Row(render(prompt), pair.latents) for prompt in prompts]
-        words = max(self.count_text(row) for row in rows)
-        watch = on_step and (lambda step, latents: on_step(step, latents[0]))
-        cache = None
-        for row in rows:
-            start = time.perf_counter()
-            layout = sampler.layout([row], names, self.tokenizer, num_text=words)
-            if cache is None:
-                cache = sampler.prefix(self.transformer, layout)
-            elif "cond" in names:
-                cache = sampler.replace_condition(self.transformer, cache, layout, 1)
-            jax.block_until_ready(cache)
-            prefixed = time.perf_counter()
-            latents = sampler.sample(
-                self.transformer,
-                cache,
-                layout,
-                noises,
-                guidance=settings.guidance,
-                steps=settings.steps,
-                on_step=watch,
-            )[0]
-            sampled = time.perf_counter()
-            pixels = self.decode(latents, pair.geometry)
-            seconds = (prefixed - start, sampled - prefixed, time.perf_counter() - sampled)
-            yield Fused(images.to_image(pixels), pixels, latents, Timings(encoded, *seconds))
-            encoded = 0.0
+        """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
+        watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
+        batches = [[prompt] for prompt in prompts]
+        for (result,) in self._fuse([images], batches, [seed], [noise], watch, options):
+            yield result
 
     def fuse_batch(
         self,
-        images1: Sequence,
-        images2: Sequence,
+        pairs: Sequence[Sequence],
         prompts: Sequence[str],
         *,
         seed: int | Sequence[int] = 0,
         noise: Sequence[np.ndarray] | None = None,
-        on_step: Callable[[int, list[np.ndarray]], None] | None = None,
-        **how: Unpack[How],
+        on_step: Callable[[int, Callable[[], list[np.ndarray]]], None] | None = None,
+        **options,
     ) -> list[Fused]:
         """Fuses several pairs, of any sizes, on one batch axis; results equal those of `fuse` within 1e-4.
 
-        Arguments as in `fuse`, one list entry per pair; one seed is every pair's, a list gives each its own.
+        pairs: the images of each fusion, with a prompt for each. One seed is every pair's, a list gives each
+        its own; likewise noise. Other arguments as in `fuse`.
         """
-        if not len(images1) == len(images2) == len(prompts) > 0:
-            raise ValueError(
-                f"{len(images1)} first images, {len(images2)} second images and {len(prompts)} prompts; "
-                "give one of each per pair"
-            )
-        settings = self.settings(**how)
-        start = time.perf_counter()
-        pairs = [
-            self.encode(*both, max_side=settings.max_side) for both in zip(images1, images2, strict=True)
-        ]
+        if not len(pairs) == len(prompts) > 0:
+            raise ValueError(f"{len(pairs)} pairs and {len(prompts)} prompts; give one prompt per pair")
         seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
         given = [None] * len(pairs) if noise is None else list(noise)
-        noises = self._noises(pairs, seeds, given, settings.noises)
-        rows = [Row(render(prompt), pair.latents) for prompt, pair in zip(prompts, pairs, strict=True)]
-        encoded = time.perf_counter()
-        layout = sampler.layout(rows, branches(settings.guidance), self.tokenizer)
-        cache = jax.block_until_ready(sampler.prefix(self.transformer, layout))
-        prefixed = time.perf_counter()
-        latents = sampler.sample(
-            self.transformer,
-            cache,
-            layout,
-            noises,
-            guidance=settings.guidance,
-            steps=settings.steps,
-            on_step=on_step,
-        )
-        sampled = time.perf_counter()
-        pixels = [self.decode(part, pair.geometry) for part, pair in zip(latents, pairs, strict=True)]
-        seconds = Timings(
-            encoded - start, prefixed - encoded, sampled - prefixed, time.perf_counter() - sampled
-        )
-        nothing = Timings(0.0, 0.0, 0.0, 0.0)
-        return [
-            Fused(images.to_image(pixels[i]), pixels[i], latents[i], nothing if i else seconds)
-            for i in range(len(pairs))
-        ]
+        return next(self._fuse(pairs, [prompts], seeds, given, on_step, options))
 
-    def plan(self, height: int, width: int, prompt: str, **how: Unpack[How]) -> Plan:
+    def _fuse(self, pairs, batches, seeds, given, on_step, options) -> Iterator[list[Fused]]:
+        """The results of all pairs, on one batch axis, for each list of prompts, one prompt per pair."""
+        chosen, start = self.settings(**options), time.perf_counter()
+        scales = Guidance(chosen.guidance, chosen.image_guidance)
+        sources = [self.encode(images, max_side=chosen.max_side) for images in pairs]
+        noises = starts([each.latents.shape[1:] for each in sources], seeds, given, count=chosen.noises)
+        encoding, cache = time.perf_counter() - start, None
+        for rows in self._layouts(sources, batches, branches(scales)):
+            start = time.perf_counter()
+            if cache is None:
+                cache = sampler.prefix(self.transformer, rows)
+            elif "cond" in branches(scales):
+                cache = sampler.replace_condition(self.transformer, cache, rows, len(pairs))
+            jax.block_until_ready(cache)
+            prefixed = time.perf_counter()
+            latents = sampler.sample(
+                self.transformer, cache, rows, noises, guidance=scales, steps=chosen.steps, on_step=on_step
+            )
+            sampled = time.perf_counter()
+            pixels = [self.decode(part, each.geometry) for part, each in zip(latents, sources, strict=True)]
+            seconds = (prefixed - start, sampled - prefixed, time.perf_counter() - sampled)
+            timings = [Timings(encoding, *seconds)] + [NO_TIME] * (len(pairs) - 1)
+            yield [
+                Fused(image.to_image(part), part, *rest)
+                for part, *rest in zip(pixels, latents, timings, strict=True)
+            ]
+            encoding = 0.0
+
+    def _layouts(self, sources: Sequence[Sources], batches, names: tuple[str, ...]) -> Iterator[Layout]:
+        """One layout of rows per list of prompts, all of one shape."""
+        rows = [
+            [sampler.Row(render(prompt), each.latents) for prompt, each in zip(batch, sources, strict=True)]
+            for batch in batches
+        ]
+        words = max(sampler.count_words(row, self.tokenizer) for batch in rows for row in batch)
+        return (sampler.layout(batch, names, self.tokenizer, num_text=words) for batch in rows)
+
+    def plan(self, height: int, width: int, prompt: str, **options) -> Plan:
         """What fusing a pair of this size will cost; computes nothing."""
-        settings = self.settings(**how)
-        names = branches(settings.guidance)
-        sizes = self.geometry(height, width, settings.max_side)
-        empty = np.zeros((2, *self.latent_shape(sizes)), np.float32)
-        rows = sampler.layout([Row(render(prompt), empty)], names, self.tokenizer)
+        chosen = self.settings(**options)
+        names = branches(Guidance(chosen.guidance, chosen.image_guidance))
+        sizes = shapes.choose(height, width, self.config.shapes, max_side=chosen.max_side)
+        cells = (side // self.config.vae.factor for side in sizes.padded)
+        empty = np.zeros((codec.NUM_SOURCES, *cells, self.config.vae.latent_channels), np.float32)
+        rows = sampler.layout([sampler.Row(render(prompt), empty)], names, self.tokenizer)
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
-        calls = (settings.steps, settings.noises)
-        return plan(self.config, rows, names, geometry=sizes, calls=calls, sizes=stored)
+        return plan(self.config, rows, names, geometry=sizes, settings=chosen, sizes=stored)
 
-    def settings(self, **how: Unpack[How]) -> Settings:
-        return settings(self.config, **how)
+    def settings(self, **options) -> SamplingConfig:
+        """The options over the checkpoint's settings, checked."""
+        return settings.choose(self.config, options)
 
-    def encode(self, image1, image2, *, max_side: int) -> Pair:
-        """Reads two images of one size and gives their latents, the mode of the VAE's posterior."""
-        first, second = images.read(image1), images.read(image2)
-        images.check_same_size(first, second, (_name(image1, "image 1"), _name(image2, "image 2")))
-        sizes = self.geometry(*first.shape[:2], max_side)
-        pixels = images.to_pixels(np.stack([images.fit(first, sizes), images.fit(second, sizes)]))
-        run, size = _programs(jax.default_backend()).encode, np.array(sizes.padded, np.int32)
-        padded = padded_vae.pad(pixels, self.config.vae.factor)
-        latents = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
-        height, width, _ = self.latent_shape(sizes)
-        latents = latents[:, :height, :width]
-        if not np.isfinite(latents).all():
-            raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
-        return Pair(sizes, latents)
+    def encode(self, images: Sequence, *, max_side: int | None = None) -> Sources:
+        """Reads images of one size and gives their latents, the mode of the VAE's posterior.
+
+        max_side: in pixels; default: the checkpoint's.
+        """
+        pictures = codec.read(images)
+        longest = self.config.sampling.max_side if max_side is None else max_side
+        sizes = shapes.choose(*pictures.shape[1:3], self.config.shapes, max_side=longest)
+        latents = codec.encode(self.vae, pictures, sizes, factor=self.config.vae.factor)
+        check_finite(latents, self.vae.params, self.folder / VAE_FILE)
+        return Sources(sizes, latents)
 
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
-        if not np.isfinite(latents).all():
-            raise ValueError(blame(self.folder / "model.safetensors", self.transformer.params))
-        run, size = _programs(jax.default_backend()).decode, np.array(latents.shape[:2], np.int32)
-        padded = padded_vae.pad(latents[None], 1)
-        pixels = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
-        pixels = pixels[0, : sizes.padded[0], : sizes.padded[1]]
-        if not np.isfinite(pixels).all():
-            raise ValueError(blame(self.folder / "vae.safetensors", self.vae.params))
-        return images.restore(pixels, sizes)
-
-    def geometry(self, height: int, width: int, max_side: int) -> Geometry:
-        return shapes.choose(height, width, self.config.shapes, max_side=max_side)
-
-    def latent_shape(self, sizes: Geometry) -> tuple[int, int, int]:
-        height, width = (side // self.config.vae.factor for side in sizes.padded)
-        return height, width, self.config.vae.latent_channels
-
-    def noise(self, pair: Pair, seed: int, draw: int = 0) -> np.ndarray:
-        """float32 [h, w, C] of a seed: the values of jax.random.normal(jax.random.key(seed), [h, w, C]).
-
-        draw: further ones of the same seed, whose key is fold_in(key(seed), draw).
-        """
-        key = jax.random.fold_in(jax.random.key(seed), draw) if draw else jax.random.key(seed)
-        shape = pair.latents.shape[1:]
-        # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
-        length = sampler.bucket(sampler.num_patches(pair.latents)) * self.config.model.patch_dim
-        flat = _programs(jax.default_backend()).normal(key, length)
-        return np.asarray(flat)[: int(np.prod(shape))].reshape(shape)
-
-    def _noises(self, pairs: Sequence[Pair], seeds, given, count: int) -> list[list[np.ndarray]]:
-        """`count` starts, each a list over pairs; every second one is the negative of the one before.
-
-        What an odd function of the noise adds to the result cancels in such two (antithetic variates,
-        Hammersley and Morton 1956).
-        """
-        if not len(seeds) == len(given) == len(pairs):
-            raise ValueError(
-                f"{len(seeds)} seeds and {len(given)} noise arrays for {len(pairs)} pairs; give one per pair"
-            )
-        drawn = [
-            self.noise(pair, seed) if noise is None else _checked_noise(noise, pair)
-            for pair, seed, noise in zip(pairs, seeds, given, strict=True)
-        ]
-        noises = [drawn]
-        for draw in range(1, -(-count // 2)):
-            noises.append([self.noise(pair, seed, draw) for pair, seed in zip(pairs, seeds, strict=True)])
-        both = [signed for noise in noises for signed in (noise, [-part for part in noise])]
-        return both[:count]
-
-    def count_text(self, row: Row) -> int:
-        """Tokens of a row's prompt without the image patches."""
-        count = sampler.num_patches(row.sources)
-        return sampler.count_text(encode(row.text, (count,) * len(row.sources), self.tokenizer))
+        check_finite(latents, self.transformer.params, self.folder / MODEL_FILE)
+        pixels = codec.decode(self.vae, latents[None], factor=self.config.vae.factor)[0]
+        check_finite(pixels, self.vae.params, self.folder / VAE_FILE)
+        return image.restore(pixels, sizes)
 
 
-def settings(config: CheckpointConfig, **how: Unpack[How]) -> Settings:
-    """The caller's values over the checkpoint's defaults; raises ValueError for what it cannot do."""
-    given = {name: value for name, value in how.items() if value is not None}
-    chosen = dataclasses.replace(config.sampling, **given)
-    scales = Guidance(float(chosen.guidance), float(chosen.image_guidance))
-    if not np.isfinite(scales).all():
-        raise ValueError(
-            f"guidance {scales.text}, {scales.image}: the scales must be numbers, such as 2.0 and 1.6"
-        )
-    config.check_side(chosen.max_side)
-    return Settings(chosen.steps, scales, chosen.max_side, chosen.noises)
-
-
-def check(folder, pictures: Sequence[Path], **how: Unpack[How]) -> None:
-    """Raises ValueError for settings and picture files that a checkpoint folder cannot do.
+def check(folder, pictures: Sequence[Path], **options) -> None:
+    """Raises ValueError for options and picture files that a checkpoint folder cannot do.
 
     Reads its config.json and the pictures' headers alone, so that a long loading does not end in an error.
     """
-    config = weights.read_config(Path(folder or DEMO))
-    max_side = settings(config, **how).max_side
+    config = read_config(Path(folder or DEMO))
+    max_side = settings.choose(config, options).max_side
     for picture in pictures:
-        shapes.choose(*images.read_size(picture), config.shapes, max_side=max_side)
-
-
-def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lora=None) -> Network:
-    """The module that `build()` would make, with the tensors of `file` and an adapter merged into them."""
-    params = weights.load_params(file, parameter_shapes(build), dtype=dtype)
-    if lora is not None:
-        adapter = read_adapter(Path(lora))
-        for name, tensor in adapter.tensors.items():
-            if not np.isfinite(np.asarray(tensor, np.float32)).all():
-                raise ValueError(f"adapter {lora}: {name} holds NaN or infinite values; copy it again")
-        params = merge(params, adapter.tensors, adapter.lora)
-    return Network(*nnx.split(fill(nnx.eval_shape(build), params)))
-
-
-class _PixelPrograms(NamedTuple):
-    encode: Callable
-    decode: Callable
-    normal: Callable
-
-
-@functools.cache
-def _programs(backend: str) -> _PixelPrograms:
-    """Compiled once per bucket of sides (encode, decode) or of counts (normal)."""
-
-    def encode(graph, params, pixels, size):
-        return padded_vae.encode(nnx.merge(graph, params), pixels, size)
-
-    def decode(graph, params, latents, size):
-        return padded_vae.decode(nnx.merge(graph, params), latents, size)
-
-    return _PixelPrograms(
-        jax.jit(exact_products(encode, backend), static_argnames="graph"),
-        jax.jit(exact_products(decode, backend), static_argnames="graph"),
-        jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1),
-    )
-
-
-def blame(file: Path, params: nnx.State) -> str:
-    """An error that names the first tensor that is not finite, or says that none is to blame."""
-    for path, variable in nnx.to_flat_state(params):
-        if not np.isfinite(np.asarray(variable[...], np.float32)).all():
-            name = path_name(path)
-            return (
-                f"{file}: {name} holds NaN or infinite values; the file is damaged, convert or copy it again"
-            )
-    return f"{file}: the weights are finite but their result is not; use dtype float32 or smaller scales"
-
-
-def checkpoint_id(folder: Path, lora: Path | None) -> str:
-    """Name and short hash of a checkpoint's config.json, which records its source, and the adapter's name."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
-    return f"{folder.resolve().name}-{digest}" + (f"+{lora.resolve().name}" if lora else "")
-
-
-def _name(source, fallback: str) -> str:
-    return str(source) if isinstance(source, str | Path) else fallback
-
-
-def _checked_noise(noise: np.ndarray, pair: Pair) -> np.ndarray:
-    noise = np.asarray(noise, np.float32)
-    if noise.shape != pair.latents.shape[1:] or not np.isfinite(noise).all():
-        raise ValueError(
-            f"noise {list(noise.shape)} must be finite and of the latents' shape "
-            f"{list(pair.latents.shape[1:])}"
-        )
-    return noise
+        shapes.choose(*image.read_size(picture), config.shapes, max_side=max_side)

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from ditfuse_jax import image
-from ditfuse_jax.inference.fuse import DiTFuse, Fused, Settings
+from ditfuse_jax.config import SamplingConfig
+from ditfuse_jax.inference import codec
+from ditfuse_jax.inference import settings as options
+from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.inference.plan import Plan
 
 
@@ -150,7 +153,7 @@ def read_prompts(file: Path) -> list[str]:
     return prompts
 
 
-def unfinished(jobs: Sequence[Job], settings: Settings, *, seed: int, checkpoint: str) -> list[Job]:
+def unfinished(jobs: Sequence[Job], settings: SamplingConfig, *, seed: int, checkpoint: str) -> list[Job]:
     """Those whose result is not there yet, or was made with other settings.
 
     Results appear only when whole, see `image.write`; an empty file is none.
@@ -162,7 +165,7 @@ def unfinished(jobs: Sequence[Job], settings: Settings, *, seed: int, checkpoint
 def run(
     model: DiTFuse,
     jobs: Sequence[Job],
-    settings: Settings,
+    settings: SamplingConfig,
     *,
     seed: int,
     watch: Watch,
@@ -198,25 +201,16 @@ def _by_pair(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _fuse(
-    model: DiTFuse, group: list[Job], settings: Settings, seed: int, watch: Watch, overwrite: bool
+    model: DiTFuse, group: list[Job], settings: SamplingConfig, seed: int, watch: Watch, overwrite: bool
 ) -> Iterator[Path]:
     """Fuses and writes jobs that share their pair, one at a time."""
-    options = {
-        "steps": settings.steps,
-        "guidance": settings.guidance.text,
-        "image_guidance": settings.guidance.image,
-        "max_side": settings.max_side,
-        "noises": settings.noises,
-    }
-    first, second = image.read(group[0].image1), image.read(group[0].image2)
-    image.check_same_size(first, second, (str(group[0].image1), str(group[0].image2)))
+    pictures = codec.read((group[0].image1, group[0].image2))
     for job in group:
-        image.check_fits(job.out, *first.shape[:2])
-    watch.on_plan(group[0], model.plan(*first.shape[:2], group[0].prompt, **options))
+        image.check_fits(job.out, *pictures.shape[1:3])
+    chosen = options.values(settings)
+    watch.on_plan(group[0], model.plan(*pictures.shape[1:3], group[0].prompt, **chosen))
     prompts = [job.prompt for job in group]
-    results = model.fuse_prompts(
-        first, second, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **options
-    )
+    results = model.fuse_prompts(pictures, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **chosen)
     for job, result in zip(group, results, strict=True):
         text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id)
         image.write(job.out, result.image, metadata=text, overwrite=overwrite)
@@ -224,15 +218,11 @@ def _fuse(
         yield job.out
 
 
-def metadata(job: Job, settings: Settings, *, seed: int, checkpoint: str) -> dict[str, str]:
+def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str) -> dict[str, str]:
     """What a picture was made with, as text."""
     return {
         "prompt": job.prompt,
         "seed": str(seed),
-        "steps": str(settings.steps),
-        "guidance": str(settings.guidance.text),
-        "image_guidance": str(settings.guidance.image),
-        "max_side": str(settings.max_side),
-        "noises": str(settings.noises),
+        **options.as_text(settings),
         "checkpoint": checkpoint,
     }

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax
 
-from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.config import CheckpointConfig, SamplingConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.image import Geometry
+from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.models.padded_vae import bucket
 from ditfuse_jax.models.vae import QUERY_CHUNK
@@ -19,11 +20,8 @@ RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its pro
 class Plan(NamedTuple):
     geometry: Geometry
     trained: bool  # the padded size is one of the few that the checkpoint was trained at
-    steps: int
-    noises: int
-    tokens: dict[
-        str, tuple[int, int]
-    ]  # branch -> (prefix tokens, new tokens in each step), padding not counted
+    settings: SamplingConfig
+    tokens: dict[str, tuple[int, int]]  # branch -> prefix, new ones in each step; padding not counted
     num_params: int  # of both networks
     memory: int  # bytes at the peak, roughly
 
@@ -34,12 +32,14 @@ def plan(
     names: tuple[str, ...],
     *,
     geometry: Geometry,
-    calls: tuple[int, int],
+    settings: SamplingConfig,
     sizes: tuple[int, int],
 ) -> Plan:
-    """Args:
-    rows: of one image, a row per branch in `names`.
-    calls: steps, noises. sizes: (number, bytes) of all parameters.
+    """The plan of one fusion.
+
+    Args:
+      rows: of one image, a row per branch in `names`.
+      sizes: (number, bytes) of all parameters.
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
@@ -48,7 +48,7 @@ def plan(
     tokens_need = token_bytes(config.model, *shape) + scores
     working = max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
     trained = bool(config.shapes.exact)
-    return Plan(geometry, trained, *calls, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
+    return Plan(geometry, trained, settings, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -81,12 +81,12 @@ def describe(plan: Plan) -> str:
     size += "" if padded == fused else f", padded to {padded}"
     size += ", a shape this checkpoint was trained at" if plan.trained else ""
     size += "" if fused == native else ", and brought back"
-    steps = f"{plan.steps}" + (f" from each of {plan.noises} noises, averaged" if plan.noises > 1 else "")
+    chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     return (
         f"size        {size}\n"
         f"tokens      {tokens} per step\n"
         f"parameters  {plan.num_params / 1e6:,.1f} M\n"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
-        f"steps       {steps}"
+        f"sampling    {chosen}"
     )

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax.config import PATCH
+from ditfuse_jax.inference.network import Network
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.blocks import KV
 from ditfuse_jax.models.omnigen import Patches, centred_places, cut, row_length, unpatchify
@@ -43,11 +44,6 @@ class Layout(NamedTuple):
     place: np.ndarray  # int32 [R, P, 2] of the target patches
     num_target: np.ndarray  # int32 [R]
     rope_length: np.ndarray  # int32 [R]
-
-
-class Network(NamedTuple):
-    graph: nnx.GraphDef  # static
-    params: nnx.State
 
 
 def bucket(count: int) -> int:
@@ -104,6 +100,11 @@ def num_patches(latents: np.ndarray) -> int:
 def count_text(prompt: Prompt) -> int:
     """Tokens of an unpadded row that are not image patches."""
     return prompt.token_ids.shape[1] - int((prompt.slots[..., 1] - prompt.slots[..., 0]).sum())
+
+
+def count_words(row: Row, tokenizer) -> int:
+    """Tokens of a row's own prompt that are not image patches."""
+    return count_text(encode(row.text, (num_patches(row.sources),) * len(row.sources), tokenizer))
 
 
 def pad_tokens(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
@@ -181,14 +182,16 @@ def sample(
     *,
     guidance: flow.Guidance,
     steps: int,
-    on_step: Callable[[int, list[np.ndarray]], None] | None = None,
+    on_step: Callable[[int, Callable[[], list[np.ndarray]]], None] | None = None,
 ) -> list[np.ndarray]:
     """Euler steps from noise to latents of the same shapes, the mean over all noises.
 
     Args:
       noises: for each start a list of float32 [h, w, C], one per row.
+      on_step: called as on_step(step, latents) when a step is done; latents() is the mean at that moment,
+        which costs a copy from the device and is not made unless asked for.
     Each step is one call per start of one compiled program, whatever their number and whether anybody
-    watches; calls are asynchronous unless `on_step(step, latents)` asks for the mean after each step.
+    watches; calls are asynchronous unless somebody does.
     """
     run = programs(jax.default_backend()).step
     count, like = rows.place.shape[1], noises[0]
@@ -201,7 +204,8 @@ def sample(
             run(network.graph, network.params, cache, x, span, *fixed, guidance=guidance) for x in states
         ]
         if on_step is not None:
-            on_step(i + 1, mean_latents(states, like))
+            jax.block_until_ready(states)
+            on_step(i + 1, functools.partial(mean_latents, states, like))
     return mean_latents(states, like)
 
 

@@ -61,10 +61,10 @@ def test_one_picture_with_its_plan_and_its_text(infer, folder, pair, tmp_path, c
         r"tokens +cond \d+ \+ 7 per step",
         r"parameters +1.6 M",
         r"memory +about",
-        r"steps +2",
+        r"sampling +steps 2, ",
     ):
         assert re.search(pattern, told)
-    assert told.index("steps") < told.index(f"written     {out}")
+    assert told.index("sampling") < told.index(f"written     {out}")
     with Image.open(out) as written:
         assert written.size == (48, 32)
         text = written.text
@@ -318,7 +318,7 @@ def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pai
     for run in runs:
         lines = [line for line in run.stdout.splitlines() if line]
         assert all(
-            re.match(r"(checkpoint|size|tokens|parameters|memory|steps|written|programs)  ", line)
+            re.match(r"(checkpoint|size|tokens|parameters|memory|sampling|written|programs)  ", line)
             for line in lines
         )
         assert not re.sub(r"\r?.*\d+%\|.*", "", run.stderr).strip()

@@ -102,7 +102,7 @@ def test_a_replaced_condition_equals_a_new_prefix(network, tokenizer):
 def test_watching_changes_no_bit(network, tokenizer):
     seen = []
     watched = run(
-        network, tokenizer, [row(8, 12)], [noise(8, 12)], on_step=lambda i, x: seen.append((i, x[0]))
+        network, tokenizer, [row(8, 12)], [noise(8, 12)], on_step=lambda i, x: seen.append((i, x()[0]))
     )[0]
     np.testing.assert_array_equal(watched, run(network, tokenizer, [row(8, 12)], [noise(8, 12)])[0])
     assert [i for i, _ in seen] == [1, 2, 3]

@@ -19,8 +19,9 @@ from ditfuse_jax.config import (
     to_dict,
 )
 from ditfuse_jax.inference import shapes
-from ditfuse_jax.inference.fuse import DiTFuse, settings
+from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.plan import describe
+from ditfuse_jax.inference.settings import choose
 from ditfuse_jax.task import request
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -133,7 +134,7 @@ def test_a_config_with_shapes_survives_json():
 
 def test_a_side_beyond_the_demos_shapes_is_refused():
     with pytest.raises(ValueError, match="max_side 512 is over 256 pixels, the longest side that this check"):
-        settings(read_config(DEMO), max_side=512)
+        choose(read_config(DEMO), {"max_side": 512})
 
 
 def example(kind: str, height: int, width: int) -> list[np.ndarray]:
@@ -162,7 +163,7 @@ def demo():
 def test_the_demo_scrambles_no_size(demo, kind, size):
     """One step from one noise: 0.97 to 0.99 where it was trained; unpadded these are at 0.34 to 0.81."""
     pair = example(kind, *size)
-    result = demo.fuse(*pair, request(None, task=kind), steps=1, noises=1)
+    result = demo.fuse(pair, task=kind, steps=1, noises=1)
     assert result.image.shape == (*size, 3)
     assert correlation(result.image, pair) > 0.95
 

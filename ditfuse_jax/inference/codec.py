@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels to latents and back: images are read, brought to a shape that the model knows, encoded, decoded."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ditfuse_jax import image
+from ditfuse_jax.image import Geometry
+from ditfuse_jax.inference.network import Network
+from ditfuse_jax.models import padded_vae
+from ditfuse_jax.ops.products import exact_products
+
+NUM_SOURCES = 2  # that the template of the prompt names
+
+
+class Sources(NamedTuple):
+    """The registered images of one fusion, encoded."""
+
+    geometry: Geometry
+    latents: np.ndarray  # float32 [n, h, w, C]
+
+
+def read(images: Sequence) -> np.ndarray:
+    """The images to fuse, uint8 [n, H, W, 3]; each a path, a PIL image or an array, see `image.read`.
+
+    Raises ValueError for another number than two, for images of different sizes, and as `image.read` does.
+    """
+    if isinstance(images, str | Path) or len(images) != NUM_SOURCES:
+        count = "one image" if isinstance(images, str | Path) else f"{len(images)} images"
+        raise ValueError(f"{count} to fuse; give a sequence of {NUM_SOURCES}")
+    pictures = [image.read(source) for source in images]
+    names = tuple(_name(source, f"image {number}") for number, source in enumerate(images, 1))
+    image.check_same_size(*pictures, names)
+    return np.stack(pictures)
+
+
+def _name(source, fallback: str) -> str:
+    return str(source) if isinstance(source, str | Path) else fallback
+
+
+def encode(vae: Network, pictures: np.ndarray, sizes: Geometry, *, factor: int) -> np.ndarray:
+    """uint8 [n, H, W, 3] of the native size -> latents float32 [n, h, w, C], the mode of the posterior.
+
+    factor: pixels per latent cell side.
+    """
+    pixels = image.to_pixels(np.stack([image.fit(picture, sizes) for picture in pictures]))
+    run, size = _programs(jax.default_backend()).encode, np.array(sizes.padded, np.int32)
+    latents = np.asarray(run(vae.graph, vae.params, padded_vae.pad(pixels, factor), size))
+    height, width = (side // factor for side in sizes.padded)
+    return latents[:, :height, :width]
+
+
+def decode(vae: Network, latents: np.ndarray, *, factor: int) -> np.ndarray:
+    """Latents [n, h, w, C] -> pixels float32 [n, H, W, 3] of the padded size, about in [-1, 1]."""
+    run, size = _programs(jax.default_backend()).decode, np.array(latents.shape[1:3], np.int32)
+    pixels = np.asarray(run(vae.graph, vae.params, padded_vae.pad(latents, 1), size))
+    return pixels[:, : factor * latents.shape[1], : factor * latents.shape[2]]
+
+
+class _Programs(NamedTuple):
+    encode: Callable
+    decode: Callable
+
+
+@functools.cache
+def _programs(backend: str) -> _Programs:
+    """Compiled once per number of images and bucket of sides."""
+
+    def encode(graph: nnx.GraphDef, params: nnx.State, pixels: jax.Array, size: jax.Array) -> jax.Array:
+        return padded_vae.encode(nnx.merge(graph, params), pixels, size)
+
+    def decode(graph: nnx.GraphDef, params: nnx.State, latents: jax.Array, size: jax.Array) -> jax.Array:
+        return padded_vae.decode(nnx.merge(graph, params), latents, size)
+
+    return _Programs(
+        *(jax.jit(exact_products(f, backend), static_argnames="graph") for f in (encode, decode))
+    )

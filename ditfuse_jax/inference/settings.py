@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling settings as a caller gives them: the fields of `SamplingConfig`, as flags, keywords and text."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Mapping
+
+from ditfuse_jax.config import CheckpointConfig, SamplingConfig, closest, from_dict, to_dict
+
+OPTIONS = tuple(field for field in dataclasses.fields(SamplingConfig) if "help" in field.metadata)
+NAMES = tuple(field.name for field in OPTIONS)
+
+
+def add_flags(parser) -> None:
+    """One flag per option, `--max-side` for max_side; without a default, so that the checkpoint's holds.
+
+    parser: an argparse parser, or a group of one.
+    """
+    kinds = typing.get_type_hints(SamplingConfig)
+    for option in OPTIONS:
+        flag = "--" + option.name.replace("_", "-")
+        parser.add_argument(flag, type=kinds[option.name], help=option.metadata["help"])
+
+
+def given(flags: argparse.Namespace) -> dict:
+    """The options that were named on the command line."""
+    return {name: value for name in NAMES if (value := getattr(flags, name)) is not None}
+
+
+def choose(config: CheckpointConfig, options: Mapping) -> SamplingConfig:
+    """The caller's options over the checkpoint's; None stands for the checkpoint's.
+
+    Raises ValueError for an unknown option, a wrong type, and a value that the checkpoint cannot do.
+    """
+    for name in options:
+        if name not in NAMES:
+            raise ValueError(f"unknown option {name!r}{closest(name, NAMES)}; one of {', '.join(NAMES)}")
+    named = {name: value for name, value in options.items() if value is not None}
+    chosen = from_dict(SamplingConfig, to_dict(config.sampling) | named, where="options")
+    config.check_side(chosen.max_side)
+    return chosen
+
+
+def values(settings: SamplingConfig) -> dict:
+    """Every option with its value: keywords for `DiTFuse.fuse`."""
+    return {name: getattr(settings, name) for name in NAMES}
+
+
+def as_text(settings: SamplingConfig) -> dict[str, str]:
+    """The same as text, for the metadata of a result."""
+    return {name: str(value) for name, value in values(settings).items()}
