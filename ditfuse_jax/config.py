@@ -16,6 +16,11 @@ POSITION_GRID = 192  # side of the sin-cos position table, in patches
 LINEARS = ("attn.qkv", "attn.out", "mlp.gate_up", "mlp.down")  # the linear layers of a block
 
 
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
     """A low-rank adapter: W + scale * A B (paper eq. 3), scale = alpha / rank, or alpha / sqrt(rank) with
@@ -191,9 +196,12 @@ class ShapesConfig:
         return cls(step=step, max_side=max(map(max, exact)), exact=exact)
 
 
-def _option(default, help: str):
+TILES = ("auto", "on", "off")
+
+
+def _option(default, help: str, choices: tuple[str, ...] | None = None):
     """A field of SamplingConfig that the caller of a fusion may set."""
-    return dataclasses.field(default=default, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +219,22 @@ class SamplingConfig:
     noises: int = _option(
         1, "average the results of so many noises: less speckle, costs so many times the steps"
     )
+    fidelity: float = _option(
+        0.0, "0 to 1: how far the result is made of the pixels of the sources; 0: the model's own picture"
+    )
+    tiles: str = _option(
+        "auto",
+        "fuse larger images in tiles of native size; auto: with a fidelity above 0; off: scaled down",
+        TILES,
+    )
     shapes: ShapesConfig | None = None  # None, as in older folders: whole patches up to max_side
 
     def __post_init__(self):
+        one_of("tiles", self.tiles, TILES)
+        if not 0 <= self.fidelity <= 1:
+            raise ValueError(
+                f"fidelity {self.fidelity} is not in 0 to 1; 0 is the model's own picture, 1 its sources'"
+            )
         for name in ("steps", "noises"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
@@ -265,11 +286,6 @@ class CheckpointConfig:
                 "checkpoint was trained at; leave it away: larger pictures are scaled down, fused and "
                 "brought back"
             )
-
-
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
 
 
 def closest(name: str, names) -> str:

@@ -109,6 +109,15 @@ def tags(task: str | None, subtask: str | None = None) -> str:
     return f"{TASK_TAGS[task]}. {SUBTASK_TAGS[subtask]}. "
 
 
+def kind_of(prompt: str) -> str | None:
+    """The subtask, else the task, whose tags a prompt begins with: `multi-focus`, `seg`; None without."""
+    for task in TASK_TAGS:
+        for subtask in (*SUBTASK_TAGS, None):
+            if prompt.startswith(tags(task, subtask)):
+                return subtask or task
+    return None
+
+
 def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
     """One unpadded row (B = 1) for `text` inside the chat wrapper.
 

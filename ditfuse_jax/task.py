@@ -80,6 +80,12 @@ def request(
     return render(words)
 
 
+def only_chooses(prompt: str) -> bool:
+    """Whether a prompt is a ready-made one for fusion, so that sources that agree are the result."""
+    fusions = [name for name, task in TASKS.items() if task.tag == "fusion"]
+    return prompt in {request(task=name, tag=tag) for name in fusions for tag in (True, False)}
+
+
 def _words(task: Task, segment: tuple[str, ...], thing: str | None) -> str:
     if thing is not None:
         return f"{EXTRACT} {task.object_instruction.format(thing)}"

@@ -49,6 +49,12 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         "--out", type=Path, help="file, or folder with --image-dir and --prompt-file; default: fused"
     )
     files.add_argument(
+        "--weights", type=Path, metavar="FILE", help="also write which source each pixel is of: .png or .npy"
+    )
+    files.add_argument(
+        "--invented", type=Path, metavar="FILE", help="also write how far each pixel is from both sources"
+    )
+    files.add_argument(
         "--checkpoint", type=Path, help="checkpoint folder; default: the one that ships with the code"
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
@@ -74,6 +80,8 @@ def jobs_of(flags: argparse.Namespace):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
         )
+    if (flags.weights or flags.invented) and (flags.image_dir or flags.prompt_file):
+        raise ValueError("--weights and --invented are files beside one picture; fuse one pair at a time")
     if flags.resume and not flags.image_dir:
         raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
     if flags.image_dir:
@@ -85,7 +93,8 @@ def jobs_of(flags: argparse.Namespace):
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
         return jobs.prompt_jobs(image1, image2, prompts, flags.out or Path("fused")), []
     prompt = request(flags.prompt, **words)
-    return [jobs.Job(image1, image2, prompt, flags.out or Path("fused.png"))], []
+    out = flags.out or Path("fused.png")
+    return [jobs.Job(image1, image2, prompt, out, flags.weights, flags.invented)], []
 
 
 def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
@@ -131,10 +140,11 @@ def fuse(flags: argparse.Namespace) -> int:
     pictures = (
         [] if flags.image_dir else [wanted[0].image1, wanted[0].image2]
     )  # a folder goes on past bad ones
-    check(flags.checkpoint, pictures, **options)
+    chosen = check(flags.checkpoint, pictures, **options)
+    if (flags.weights or flags.invented) and chosen.fidelity == 0:
+        raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
-        chosen = model.settings(**options)
         print(f"checkpoint  {model.checkpoint_id}")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags) if flags.resume else wanted
         with terminal.progress(len(todo), chosen.steps) as watch:

@@ -19,13 +19,6 @@ from ditfuse_jax.ops.products import exact_products
 NUM_SOURCES = 2  # that the template of the prompt names
 
 
-class Sources(NamedTuple):
-    """The registered images of one fusion, encoded."""
-
-    geometry: Geometry
-    latents: np.ndarray  # float32 [n, h, w, C]
-
-
 def read(images: Sequence) -> np.ndarray:
     """The images to fuse, uint8 [n, H, W, 3]; each a path, a PIL image or an array, see `image.read`.
 

@@ -3,7 +3,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,36 +17,29 @@ from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import codec, sampler, settings, shapes
-from ditfuse_jax.inference.codec import Sources
-from ditfuse_jax.inference.network import Network, check_finite, read_network
+from ditfuse_jax.inference import codec, native, passes, sampler, settings, shapes, tiles
+from ditfuse_jax.inference.native import Native
+from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.noise import starts
+from ditfuse_jax.inference.passes import Networks, Run, Sources
 from ditfuse_jax.inference.plan import Plan, plan
-from ditfuse_jax.inference.sampler import Layout
+from ditfuse_jax.inference.tiles import Tiling
+from ditfuse_jax.inference.timings import Stopwatch, Timings
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
-from ditfuse_jax.prompt import load_tokenizer, render
+from ditfuse_jax.prompt import kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
-
-
-class Timings(NamedTuple):
-    """Seconds, waiting for compilers included; what a group of results shares is counted with its first."""
-
-    encode: float
-    prefix: float
-    sample: float
-    decode: float
-
-
-NO_TIME = Timings(0.0, 0.0, 0.0, 0.0)
 
 
 class Fused(NamedTuple):
     image: np.ndarray  # uint8 [H, W, 3], the size of the first input
     pixels: np.ndarray  # float32 [H, W, 3] in [-1, 1]: `image` before rounding
-    latents: np.ndarray  # float32 [h, w, C], before decoding
+    latents: np.ndarray | None  # float32 [h, w, C] before decoding; None where it was fused in tiles
     timings: Timings
+    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the second; None at fidelity 0
+    invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
+    explained: float | None  # share of the pixels that the sources explain
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,8 @@ class DiTFuse:
           task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
           object: the one thing that a light or contrast task is about. segment: names of what to mark.
           seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead, as the first.
-          on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C].
+          on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
+            tiles: after the steps of each batch of them, counted on; latents() is of its first tile.
           options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
         Raises ValueError for images that cannot be fused, see `image.read`, for a request that contradicts
         itself, an unknown option, and weights that hold NaN.
@@ -159,84 +152,104 @@ class DiTFuse:
         return next(self._fuse(pairs, [prompts], seeds, given, on_step, options))
 
     def _fuse(self, pairs, batches, seeds, given, on_step, options) -> Iterator[list[Fused]]:
-        """The results of all pairs, on one batch axis, for each list of prompts, one prompt per pair."""
-        chosen, start = self.settings(**options), time.perf_counter()
-        scales = Guidance(chosen.guidance, chosen.image_guidance)
-        sources = [self.encode(images, max_side=chosen.max_side) for images in pairs]
-        noises = starts([each.latents.shape[1:] for each in sources], seeds, given, count=chosen.noises)
-        encoding, cache = time.perf_counter() - start, None
-        for rows in self._layouts(sources, batches, branches(scales)):
-            start = time.perf_counter()
-            if cache is None:
-                cache = sampler.prefix(self.transformer, rows)
-            elif "cond" in branches(scales):
-                cache = sampler.replace_condition(self.transformer, cache, rows, len(pairs))
-            jax.block_until_ready(cache)
-            prefixed = time.perf_counter()
-            latents = sampler.sample(
-                self.transformer, cache, rows, noises, guidance=scales, steps=chosen.steps, on_step=on_step
-            )
-            sampled = time.perf_counter()
-            pixels = [self.decode(part, each.geometry) for part, each in zip(latents, sources, strict=True)]
-            seconds = (prefixed - start, sampled - prefixed, time.perf_counter() - sampled)
-            timings = [Timings(encoding, *seconds)] + [NO_TIME] * (len(pairs) - 1)
-            yield [
-                Fused(image.to_image(part), part, *rest)
-                for part, *rest in zip(pixels, latents, timings, strict=True)
-            ]
-            encoding = 0.0
+        """The results of all pairs for each list of prompts, one prompt per pair.
 
-    def _layouts(self, sources: Sequence[Sources], batches, names: tuple[str, ...]) -> Iterator[Layout]:
-        """One layout of rows per list of prompts, all of one shape."""
-        rows = [
-            [sampler.Row(render(prompt), each.latents) for prompt, each in zip(batch, sources, strict=True)]
-            for batch in batches
+        On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
+        """
+        run = Run(self.networks, self.settings(**options), on_step, Stopwatch())
+        pictures = [codec.read(images) for images in pairs]
+        batches = [[render(prompt) for prompt in batch] for batch in batches]
+        tilings = [
+            shapes.choose_tiles(*each.shape[1:3], self.config.shapes, run.settings) for each in pictures
         ]
-        words = max(sampler.count_words(row, self.tokenizer) for batch in rows for row in batch)
-        return (sampler.layout(batch, names, self.tokenizer, num_text=words) for batch in rows)
+        if not any(tilings):
+            return _whole(run, pictures, batches, seeds, given)
+        if len(pairs) == 1:
+            return _tiled(run, pictures[0], tilings[0], batches, seeds, given)
+        each = [
+            self._fuse([pair], [[batch[i]] for batch in batches], [seeds[i]], [given[i]], on_step, options)
+            for i, pair in enumerate(pictures)
+        ]
+        return ([result for (result,) in row] for row in zip(*each, strict=True))
 
     def plan(self, height: int, width: int, prompt: str, **options) -> Plan:
         """What fusing a pair of this size will cost; computes nothing."""
         chosen = self.settings(**options)
         names = branches(Guidance(chosen.guidance, chosen.image_guidance))
-        sizes = shapes.choose(height, width, self.config.shapes, max_side=chosen.max_side)
+        tiling = shapes.choose_tiles(height, width, self.config.shapes, chosen)
+        sizes = (
+            Geometry((height, width), tiling.tile, tiling.tile)
+            if tiling
+            else shapes.choose(height, width, self.config.shapes, max_side=chosen.max_side)
+        )
         cells = (side // self.config.vae.factor for side in sizes.padded)
         empty = np.zeros((codec.NUM_SOURCES, *cells, self.config.vae.latent_channels), np.float32)
         rows = sampler.layout([sampler.Row(render(prompt), empty)], names, self.tokenizer)
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
-        return plan(self.config, rows, names, geometry=sizes, settings=chosen, sizes=stored)
+        return plan(self.config, rows, names, geometry=sizes, tiling=tiling, settings=chosen, sizes=stored)
 
     def settings(self, **options) -> SamplingConfig:
         """The options over the checkpoint's settings, checked."""
         return settings.choose(self.config, options)
+
+    @property
+    def networks(self) -> Networks:
+        return Networks(self.config, self.transformer, self.vae, self.tokenizer, self.folder)
 
     def encode(self, images: Sequence, *, max_side: int | None = None) -> Sources:
         """Reads images of one size and gives their latents, the mode of the VAE's posterior.
 
         max_side: in pixels; default: the checkpoint's.
         """
-        pictures = codec.read(images)
         longest = self.config.sampling.max_side if max_side is None else max_side
-        sizes = shapes.choose(*pictures.shape[1:3], self.config.shapes, max_side=longest)
-        latents = codec.encode(self.vae, pictures, sizes, factor=self.config.vae.factor)
-        check_finite(latents, self.vae.params, self.folder / VAE_FILE)
-        return Sources(sizes, latents)
+        return passes.encode(self.networks, codec.read(images), max_side=longest)
 
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
-        check_finite(latents, self.transformer.params, self.folder / MODEL_FILE)
-        pixels = codec.decode(self.vae, latents[None], factor=self.config.vae.factor)[0]
-        check_finite(pixels, self.vae.params, self.folder / VAE_FILE)
-        return image.restore(pixels, sizes)
+        return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
 
 
-def check(folder, pictures: Sequence[Path], **options) -> None:
-    """Raises ValueError for options and picture files that a checkpoint folder cannot do.
+def _whole(run: Run, pictures, batches, seeds, given) -> Iterator[list[Fused]]:
+    """Pairs in one piece each, all on one batch axis, a list of prompts after the other."""
+    for prompts, decoded in zip(batches, passes.whole(run, pictures, batches, seeds, given), strict=True):
+        made = [
+            native.finish([each.maps], pair, strength=run.settings.fidelity, kind=kind_of(prompt))
+            for each, pair, prompt in zip(decoded, pictures, prompts, strict=True)
+        ]
+        run.watch.lap("rebuild")
+        timings = [run.watch.take()] + [Timings()] * (len(made) - 1)
+        latents = [each.latents for each in decoded]
+        yield [_fused(*each) for each in zip(made, latents, timings, strict=True)]
+        run.watch.go_on()
+
+
+def _tiled(run: Run, pictures, tiling: Tiling, batches, seeds, given) -> Iterator[list[Fused]]:
+    """One pair in native tiles, a prompt after the other."""
+    factor, channels = run.networks.config.vae.factor, run.networks.config.vae.latent_channels
+    field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
+    noises = [noise for (noise,) in starts([field], seeds, given, count=run.settings.noises)]
+    for (prompt,) in batches:
+        bands = tiles.bands(passes.tiled(run, pictures, tiling, prompt, noises), tiling)
+        made = native.finish(bands, pictures, strength=run.settings.fidelity, kind=kind_of(prompt))
+        run.watch.lap("rebuild")
+        yield [_fused(made, None, run.watch.take())]
+        run.watch.go_on()
+
+
+def _fused(made: Native, latents: np.ndarray | None, timings: Timings) -> Fused:
+    return Fused(**made._asdict(), latents=latents, timings=timings)
+
+
+def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:
+    """The options over the settings of a checkpoint folder; ValueError for options and pictures it cannot do.
 
     Reads its config.json and the pictures' headers alone, so that a long loading does not end in an error.
     """
     config = read_config(Path(folder or DEMO))
-    max_side = settings.choose(config, options).max_side
+    chosen = settings.choose(config, options)
     for picture in pictures:
-        shapes.choose(*image.read_size(picture), config.shapes, max_side=max_side)
+        size = image.read_size(picture)
+        if shapes.choose_tiles(*size, config.shapes, chosen) is None:
+            shapes.choose(*size, config.shapes, max_side=chosen.max_side)
+    return chosen

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ditfuse_jax import image
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import codec
+from ditfuse_jax.inference import codec, maps
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.inference.plan import Plan
@@ -23,6 +23,13 @@ class Job(NamedTuple):
     image2: Path
     prompt: str  # the whole prompt or an instruction, see DiTFuse.fuse
     out: Path
+    weights: Path | None = None  # also written: which source, per pixel
+    invented: Path | None = None  # how far each pixel is from what the sources explain
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written."""
+        return [file for file in (self.out, self.weights, self.invented) if file]
 
 
 class Failure(NamedTuple):
@@ -111,13 +118,28 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
     inputs = {
         (file.st_dev, file.st_ino): path for path, file in _stats(path for job in jobs for path in job[:2])
     }
-    for out, file in _stats(job.out for job in jobs):
+    targets = [file for job in jobs for file in job.files]
+    for out, file in _stats(targets):
         if source := inputs.get((file.st_dev, file.st_ino)):
             raise ValueError(f"{out} is the input {source}, which would be lost; choose another name")
-    for folder in {job.out.parent for job in jobs}:
+    for job in jobs:
+        if twice := next((file for i, file in enumerate(job.files) if _same(file, job.files[:i])), None):
+            raise ValueError(f"{twice} would be written twice; give the result and each map its own name")
+    for folder in {file.parent for file in targets}:
         _check_folder(folder)
     for job in jobs:
         image.check_writable(job.out, overwrite=overwrite)
+        for file in job.files[1:]:
+            maps.check_writable(file, overwrite=overwrite)
+
+
+def _same(file: Path, others: Sequence[Path]) -> bool:
+    """Whether `file` is one of others, also by links and case where files exist."""
+    return any(file.resolve() == other.resolve() or _one_file(file, other) for other in others)
+
+
+def _one_file(file: Path, other: Path) -> bool:
+    return file.exists() and other.exists() and file.samefile(other)
 
 
 def _check_folder(folder: Path) -> None:
@@ -159,7 +181,10 @@ def unfinished(jobs: Sequence[Job], settings: SamplingConfig, *, seed: int, chec
     Results appear only when whole, see `image.write`; an empty file is none.
     """
     wanted = {job.out: metadata(job, settings, seed=seed, checkpoint=checkpoint) for job in jobs}
-    return [job for job in jobs if image.read_metadata(job.out) != wanted[job.out]]
+    found = {job.out: image.read_metadata(job.out) for job in jobs}
+    return [
+        job for job in jobs if not found[job.out] or not wanted[job.out].items() <= found[job.out].items()
+    ]
 
 
 def run(
@@ -208,18 +233,25 @@ def _fuse(
     for job in group:
         image.check_fits(job.out, *pictures.shape[1:3])
     chosen = options.values(settings)
-    watch.on_plan(group[0], model.plan(*pictures.shape[1:3], group[0].prompt, **chosen))
+    plan = model.plan(*pictures.shape[1:3], group[0].prompt, **chosen)
     prompts = [job.prompt for job in group]
     results = model.fuse_prompts(pictures, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **chosen)
-    for job, result in zip(group, results, strict=True):
+    for job in group:
+        watch.on_plan(job, plan)
+        result = next(results)
         text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id)
-        image.write(job.out, result.image, metadata=text, overwrite=overwrite)
+        told = text if result.explained is None else text | {"explained": f"{result.explained:.4f}"}
+        image.write(job.out, result.image, metadata=told, overwrite=overwrite)
+        if job.weights:
+            maps.write_weights(job.weights, result.weights, metadata=text, overwrite=overwrite)
+        if job.invented:
+            maps.write_invented(job.invented, result.invented, metadata=text, overwrite=overwrite)
         watch.on_done(job, result)
         yield job.out
 
 
 def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str) -> dict[str, str]:
-    """What a picture was made with, as text."""
+    """What a picture is to be made with, as text; what came out of it is added when it is written."""
     return {
         "prompt": job.prompt,
         "seed": str(seed),

@@ -9,21 +9,34 @@ from ditfuse_jax.config import CheckpointConfig, SamplingConfig, TransformerConf
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.sampler import Layout
+from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.models.padded_vae import bucket
 from ditfuse_jax.models.vae import QUERY_CHUNK
 from ditfuse_jax.ops.attention import MAX_SCORES
 
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its programs (measured, tiny model)
+BATCH_BYTES = 400_000_000  # of working memory for a batch of tiles
+MOST_TILES = 8  # in a batch: beyond, a device gains nothing
+PIXEL_BYTES = 64  # of a picture: sources, result in float32 and 8 bit, two maps, copies in passing
+MAP_BYTES = 36  # more, where result and round trips are in memory at full size
 
 
 class Plan(NamedTuple):
     geometry: Geometry
+    tiling: Tiling | None  # None: in one piece
+    batch: int  # pictures or tiles that go through the model at once
     trained: bool  # the padded size is one of the few that the checkpoint was trained at
     settings: SamplingConfig
     tokens: dict[str, tuple[int, int]]  # branch -> prefix, new ones in each step; padding not counted
     num_params: int  # of both networks
     memory: int  # bytes at the peak, roughly
+
+    @property
+    def calls(self) -> int:
+        """Steps that are ticked off, of all batches of tiles; fewer where tiles are copied."""
+        count = len(self.tiling.corners) if self.tiling else 1
+        return self.settings.steps * -(-count // self.batch)
 
 
 def plan(
@@ -32,6 +45,7 @@ def plan(
     names: tuple[str, ...],
     *,
     geometry: Geometry,
+    tiling: Tiling | None,
     settings: SamplingConfig,
     sizes: tuple[int, int],
 ) -> Plan:
@@ -43,12 +57,23 @@ def plan(
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
+    batch = min(tiles_at_once(config, tiling.tile, names), len(tiling.corners)) if tiling else 1
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
     scores = 0 if jax.default_backend() == "cpu" else score_bytes(config.model, *shape)
     tokens_need = token_bytes(config.model, *shape) + scores
-    working = max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
+    working = batch * max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
+    pixels = geometry.native[0] * geometry.native[1] * (PIXEL_BYTES + (0 if tiling else MAP_BYTES))
+    memory = RUNTIME_BYTES + sizes[1] + working + (pixels if settings.fidelity or tiling else 0)
     trained = bool(config.shapes.exact)
-    return Plan(geometry, trained, settings, tokens, sizes[0], RUNTIME_BYTES + sizes[1] + working)
+    return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory)
+
+
+def tiles_at_once(config: CheckpointConfig, tile: tuple[int, int], names: tuple[str, ...]) -> int:
+    """Tiles of `tile` pixels that fit into BATCH_BYTES; at least one."""
+    patches = tile[0] * tile[1] // config.patch_side**2
+    words = 128  # about those of a prompt
+    tokens = token_bytes(config.model, len(names), 2 * patches + words, 1 + patches)
+    return int(min(MOST_TILES, max(1, BATCH_BYTES // max(tokens, pixel_bytes(config.vae, *tile)))))
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -77,10 +102,13 @@ def pixel_bytes(cfg: VAEConfig, height: int, width: int) -> int:
 def describe(plan: Plan) -> str:
     """The lines that infer.py prints before it runs."""
     native, fused, padded = (f"{width} x {height}" for height, width in plan.geometry)
-    size = native if fused == native else f"{native}, fused at {fused}"
-    size += "" if padded == fused else f", padded to {padded}"
-    size += ", a shape this checkpoint was trained at" if plan.trained else ""
-    size += "" if fused == native else ", and brought back"
+    if plan.tiling:
+        size = f"{native}, in {len(plan.tiling.corners)} tiles of {fused}, {plan.batch} at a time"
+    else:
+        size = native if fused == native else f"{native}, fused at {fused}"
+        size += "" if padded == fused else f", padded to {padded}"
+        size += ", a shape this checkpoint was trained at" if plan.trained else ""
+        size += "" if fused == native else ", and brought back"
     chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     return (

@@ -20,7 +20,7 @@ def add_flags(parser) -> None:
     kinds = typing.get_type_hints(SamplingConfig)
     for option in OPTIONS:
         flag = "--" + option.name.replace("_", "-")
-        parser.add_argument(flag, type=kinds[option.name], help=option.metadata["help"])
+        parser.add_argument(flag, type=kinds[option.name], **option.metadata)
 
 
 def given(flags: argparse.Namespace) -> dict:

@@ -9,8 +9,9 @@ A model that learnt few shapes scrambles others in silence: places, and so atten
 that it has seen. Reflected borders are ordinary content; what is fused there is thrown away.
 """
 
-from ditfuse_jax.config import ShapesConfig
+from ditfuse_jax.config import SamplingConfig, ShapesConfig
 from ditfuse_jax.image import MIN_SIDE, Geometry
+from ditfuse_jax.inference.tiles import Tiling, tiling
 
 
 def choose(height: int, width: int, known: ShapesConfig, *, max_side: int) -> Geometry:
@@ -21,7 +22,7 @@ def choose(height: int, width: int, known: ShapesConfig, *, max_side: int) -> Ge
 
     Raises ValueError where scaling leaves a side under 16 pixels.
     """
-    scale = min(1.0, max_side / max(height, width), largest_scale(height, width, known))
+    scale = min(1.0, largest_scale(height, width, known, max_side=max_side))
     fused = round(height * scale), round(width * scale)
     if min(fused) < MIN_SIDE:
         needed = -(-MIN_SIDE * max(height, width) // min(height, width))
@@ -32,11 +33,40 @@ def choose(height: int, width: int, known: ShapesConfig, *, max_side: int) -> Ge
     return Geometry((height, width), fused, smallest_shape(*fused, known))
 
 
-def largest_scale(height: int, width: int, known: ShapesConfig) -> float:
-    """The greatest factor at which some known shape holds the picture."""
+def largest_scale(height: int, width: int, known: ShapesConfig, *, max_side: int) -> float:
+    """The greatest factor at which some known shape holds the picture, and no side exceeds max_side."""
     if known.exact:
-        return max(min(shape[0] / height, shape[1] / width) for shape in known.exact)
-    return known.max_side / max(height, width)
+        room = max(min(shape[0] / height, shape[1] / width) for shape in known.exact)
+    else:
+        room = known.max_side / max(height, width)
+    return min(room, max_side / max(height, width))
+
+
+def choose_tiles(height: int, width: int, known: ShapesConfig, settings: SamplingConfig) -> Tiling | None:
+    """The native tiles that a picture is fused in, or None where it goes through the model in one piece.
+
+    With `tiles` auto, those are the pictures that would be scaled down, where fidelity is above 0. The shape
+    is the known one that covers the picture with the fewest pixels in all.
+    """
+    if settings.tiles == "off":
+        return None
+    fits = largest_scale(height, width, known, max_side=settings.max_side) >= 1
+    if settings.tiles == "auto" and (fits or settings.fidelity == 0):
+        return None
+    tilings = [
+        tiling(height, width, tile=tile, unit=known.step)
+        for tile in tile_shapes(height, width, known, settings.max_side)
+    ]
+    return min(tilings, key=lambda each: len(each.corners) * each.tile[0] * each.tile[1])
+
+
+def tile_shapes(height: int, width: int, known: ShapesConfig, max_side: int) -> list[tuple[int, int]]:
+    """Known shapes up to max_side, in pixels; where all multiples are known, one about the picture's size."""
+    if known.exact:
+        small = [shape for shape in known.exact if max(shape) <= max_side]
+        return small or [min(known.exact, key=lambda shape: shape[0] * shape[1])]
+    room = max(known.step, max_side // known.step * known.step)
+    return [tuple(min(room, -(-side // known.step) * known.step) for side in (height, width))]
 
 
 def smallest_shape(height: int, width: int, known: ShapesConfig) -> tuple[int, int]:

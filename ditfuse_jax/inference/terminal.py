@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 from tqdm import tqdm
 
+from ditfuse_jax.inference.fuse import Fused
 from ditfuse_jax.inference.jobs import Failure, Job, Watch
 from ditfuse_jax.inference.plan import Plan, describe
 
@@ -24,9 +25,13 @@ class Compiled(NamedTuple):
 def progress(num_jobs: int, steps: int):
     """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed."""
     shown: list[Plan] = []
+    due = 0  # steps at which the picture of the moment is done
     with tqdm(total=num_jobs * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
 
         def on_plan(job: Job, plan: Plan):
+            nonlocal due
+            bar.total += plan.calls - steps  # a large picture takes them for every batch of its tiles
+            due = bar.n + plan.calls
             if plan not in shown:
                 tqdm.write(describe(plan), file=sys.stdout)
                 shown.append(plan)
@@ -37,10 +42,19 @@ def progress(num_jobs: int, steps: int):
             bar.total -= steps  # what is left, near enough: a failed pair rarely takes a step
             bar.refresh()
 
+        def on_done(job: Job, result: Fused):
+            bar.total += bar.n - due  # without those of copied tiles
+            for file in job.files:
+                tqdm.write(f"written     {file}", file=sys.stdout)
+            if result.explained is not None:
+                tqdm.write(
+                    f"explained   {result.explained:.1%} of the pixels by the sources", file=sys.stdout
+                )
+
         yield Watch(
             on_plan=on_plan,
             on_step=lambda: bar.update() and None,
-            on_done=lambda job, _: tqdm.write(f"written     {job.out}", file=sys.stdout),
+            on_done=on_done,
             on_failure=on_failure,
         )
 

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures through the networks: whole ones on one batch axis, or a large one as batches of native tiles."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ditfuse_jax import image
+from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
+from ditfuse_jax.config import CheckpointConfig, SamplingConfig
+from ditfuse_jax.image import Geometry
+from ditfuse_jax.inference import codec, sampler, shapes, tiles
+from ditfuse_jax.inference.network import Network, check_finite
+from ditfuse_jax.inference.noise import starts
+from ditfuse_jax.inference.plan import tiles_at_once
+from ditfuse_jax.inference.sampler import Layout, Row
+from ditfuse_jax.inference.tiles import Tiling
+from ditfuse_jax.inference.timings import Stopwatch
+from ditfuse_jax.models.flow import Guidance, branches
+from ditfuse_jax.task import only_chooses
+
+
+class Networks(NamedTuple):
+    """Of a loaded checkpoint."""
+
+    config: CheckpointConfig
+    transformer: Network
+    vae: Network
+    tokenizer: Callable
+    folder: Path  # for errors
+
+
+class Run(NamedTuple):
+    """What all passes of one call share."""
+
+    networks: Networks
+    settings: SamplingConfig
+    on_step: Callable | None  # on_step(step, latents), see `sampler.sample`
+    watch: Stopwatch
+
+    @property
+    def guidance(self) -> Guidance:
+        return Guidance(self.settings.guidance, self.settings.image_guidance)
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether the round trips of the sources are wanted beside the result."""
+        return self.settings.fidelity > 0
+
+
+class Sources(NamedTuple):
+    """The registered images of one fusion, encoded."""
+
+    geometry: Geometry
+    latents: np.ndarray  # float32 [n, h, w, C]
+
+
+class Decoded(NamedTuple):
+    maps: np.ndarray  # float32 [H, W, 3] or [H, W, 9]: the result and, if wanted, the sources' round trips
+    latents: np.ndarray  # float32 [h, w, C]
+
+
+def whole(run: Run, pictures: Sequence[np.ndarray], batches, seeds, given) -> Iterator[list[Decoded]]:
+    """For each list of prompts, one per pair: the result of each pair, at its native size.
+
+    Args:
+      pictures: the sources of each pair, uint8 [n, H, W, 3].
+      batches: lists of prompts; what they share is encoded once. seeds, given: of each pair's noise.
+    """
+    sources = [encode(run.networks, each, max_side=run.settings.max_side) for each in pictures]
+    wanted = [each.latents.shape[1:] for each in sources]
+    noises = starts(wanted, seeds, given, count=run.settings.noises)
+    run.watch.lap("encode")
+    names, cache, trips = branches(run.guidance), None, [None] * len(sources)
+    for rows in layouts(run.networks, sources, batches, names):
+        if cache is None:
+            cache = sampler.prefix(run.networks.transformer, rows)
+        elif "cond" in names:
+            cache = sampler.replace_condition(run.networks.transformer, cache, rows, len(sources))
+        latents = sample(run, rows, cache, noises)
+        results = []
+        for i, each in enumerate(sources):
+            more = run.rebuilds and trips[i] is None
+            batch = np.concatenate([latents[i][None]] + [each.latents] * more)
+            result, *rest = (image.restore(part, each.geometry) for part in decode(run.networks, batch))
+            trips[i] = rest if more else trips[i]
+            results.append(Decoded(_joined(result, *(trips[i] or ())), latents[i]))
+        run.watch.lap("decode")
+        yield results
+
+
+def layouts(
+    networks: Networks, sources: Sequence[Sources], batches, names: tuple[str, ...]
+) -> Iterator[Layout]:
+    """One layout of rows per list of prompts, all of one shape."""
+    rows = [
+        [Row(prompt, each.latents) for prompt, each in zip(batch, sources, strict=True)] for batch in batches
+    ]
+    words = max(sampler.count_words(row, networks.tokenizer) for batch in rows for row in batch)
+    return (sampler.layout(batch, names, networks.tokenizer, num_text=words) for batch in rows)
+
+
+def sample(run: Run, rows: Layout, cache, noises) -> list[np.ndarray]:
+    """Latents float32 [h, w, C] of each row of the first branch."""
+    jax.block_until_ready(cache)
+    run.watch.lap("prefix")
+    transformer = run.networks.transformer
+    scales = {"guidance": run.guidance, "steps": run.settings.steps}
+    latents = sampler.sample(transformer, cache, rows, noises, **scales, on_step=run.on_step)
+    for each in latents:
+        check_finite(each, transformer.params, run.networks.folder / MODEL_FILE)
+    run.watch.lap("sample")
+    return latents
+
+
+def tiled(
+    run: Run, pictures: np.ndarray, tiling: Tiling, prompt: str, noises: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The maps of every tile of a pair, uint8 [n, H, W, 3], in the order of its corners, see `Decoded`.
+
+    Where sources agree and the prompt asks for nothing else, they are copied without a call of the model.
+
+    noises: starts of the whole picture, float32 [h, w, C] of what the tiles cover.
+    """
+    copies = only_chooses(prompt)
+    agreed = [copies and tiles.agree(*_cut(pictures, tiling, corner)) for corner in tiling.corners]
+    todo = [corner for corner, same in zip(tiling.corners, agreed, strict=True) if not same]
+    count = min(tiles_at_once(run.networks.config, tiling.tile, branches(run.guidance)), len(tiling.corners))
+    fused = _batches(run, pictures, tiling, prompt, noises, todo, count)
+    for corner, same in zip(tiling.corners, agreed, strict=True):
+        yield _copied(run, _cut(pictures, tiling, corner)) if same else next(fused)
+
+
+def _batches(run, pictures, tiling, prompt, noises, todo, count) -> Iterator[np.ndarray]:
+    """The tiles at the corners `todo`, `count` at a time; the last batch is filled up: one program serves."""
+    steps = run.settings.steps
+    for start in range(0, len(todo), count):
+        corners = [todo[min(i, len(todo) - 1)] for i in range(start, start + count)]
+        done = steps * (start // count)
+        watched = run.on_step and (lambda step, x, done=done: run.on_step(done + step, x))
+        made = _batch(run._replace(on_step=watched), pictures, tiling, prompt, noises, corners)
+        yield from made[: len(todo) - start]
+
+
+def _batch(run, pictures, tiling, prompt, noises, corners) -> list[np.ndarray]:
+    factor, sizes = run.networks.config.vae.factor, Geometry(tiling.tile, tiling.tile, tiling.tile)
+    run.watch.lap("rebuild")  # what became of the tiles before
+    parts = np.concatenate([_cut(pictures, tiling, corner) for corner in corners])
+    latents = codec.encode(run.networks.vae, parts, sizes, factor=factor)
+    check_finite(latents, run.networks.vae.params, run.networks.folder / VAE_FILE)
+    run.watch.lap("encode")
+    sources = [Sources(sizes, both) for both in np.split(latents, len(corners))]
+    height, width = latents.shape[1:3]
+    tops_lefts = [(top // factor, left // factor) for top, left in corners]
+    own = [[noise[top:, left:][:height, :width] for top, left in tops_lefts] for noise in noises]
+    (rows,) = layouts(run.networks, sources, [[prompt] * len(corners)], branches(run.guidance))
+    results = sample(run, rows, sampler.prefix(run.networks.transformer, rows), own)
+    pixels = decode(run.networks, np.concatenate([np.stack(results)] + [latents] * run.rebuilds))
+    run.watch.lap("decode")
+    trips = pixels[len(corners) :].reshape(len(corners), -1, *pixels.shape[1:])  # [k, n or 0, h, w, 3]
+    return [_joined(pixels[i], *trips[i]) for i in range(len(corners))]
+
+
+def _joined(*pictures: np.ndarray) -> np.ndarray:
+    return np.concatenate(pictures, axis=-1)
+
+
+def _cut(pictures: np.ndarray, tiling: Tiling, corner: tuple[int, int]) -> np.ndarray:
+    """uint8 [n, H, W, 3] -> the tile of each, [n, h, w, 3]."""
+    return np.stack([tiles.cut(picture, tiling, corner) for picture in pictures])
+
+
+def _copied(run: Run, parts: np.ndarray) -> np.ndarray:
+    """The first of sources that agree as the result; what was not encoded is its own round trip."""
+    pixels = image.to_pixels(parts)
+    return _joined(pixels[0], *(pixels if run.rebuilds else ()))
+
+
+def encode(networks: Networks, pictures: np.ndarray, *, max_side: int) -> Sources:
+    """uint8 [n, H, W, 3] -> latents in a shape that the checkpoint knows, the mode of the VAE's posterior."""
+    sizes = shapes.choose(*pictures.shape[1:3], networks.config.shapes, max_side=max_side)
+    latents = codec.encode(networks.vae, pictures, sizes, factor=networks.config.vae.factor)
+    check_finite(latents, networks.vae.params, networks.folder / VAE_FILE)
+    return Sources(sizes, latents)
+
+
+def decode(networks: Networks, latents: np.ndarray) -> np.ndarray:
+    """Latents [n, h, w, C] -> pixels float32 [n, H, W, 3] of the padded size."""
+    pixels = codec.decode(networks.vae, latents, factor=networks.config.vae.factor)
+    check_finite(pixels, networks.vae.params, networks.folder / VAE_FILE)
+    return pixels
