@@ -322,3 +322,51 @@ def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pai
             for line in lines
         )
         assert not re.sub(r"\r?.*\d+%\|.*", "", run.stderr).strip()
+
+
+def test_maps_and_the_explained_share_are_written(infer, folder, pair, tmp_path, capsys):
+    out, weights, invented = (tmp_path / name for name in ("out.png", "w.npy", "i.png"))
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(out), "--fidelity", "1"]
+    flags += ["--max-side", "32", "--tiles", "on", "--weights", str(weights), "--invented", str(invented)]
+    assert infer.main(flags) == 0
+    told = capsys.readouterr().out
+    assert "size        48 x 32, in 2 tiles of 32 x 32, " in told
+    assert re.search(r"explained   \d+\.\d% of the pixels by the sources", told)
+    for file in (out, weights, invented):
+        assert f"written     {file}" in told
+    assert 0 <= float(image.read_metadata(out)["explained"]) <= 1
+    assert image.read_metadata(out)["fidelity"] == "1.0"
+    values = np.load(weights)
+    assert (values.shape, values.dtype) == ((32, 48), np.float32)
+    with Image.open(invented) as levels:
+        assert (levels.size, levels.mode) == ((48, 32), "L")
+    assert infer.main(flags) == 2
+    assert (
+        "w.npy is there already; choose another name, or replace it with --overwrite"
+        in capsys.readouterr().err
+    )
+    assert infer.main([*flags, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fidelity", "1.5"], "fidelity 1.5 is not in 0 to 1"),
+        (["--fidelity", "nan"], "fidelity nan is not in 0 to 1"),
+        (["--fidelity", "1", "--invented", "out.png"], "out.png would be written twice"),
+        (["--fidelity", "1", "--weights", "m.png", "--invented", "./m.png"], "m.png would be written twice"),
+        (["--fidelity", "1", "--weights", "a.png"], "a.png is the input"),
+        (["--fidelity", "1", "--weights", "w.jpg"], "w.jpg: a map is written as .png or .npy"),
+        (["--fidelity", "0", "--weights", "w.png"], "add --fidelity 1 for --weights and --invented"),
+    ],
+)
+def test_impossible_maps_are_known_before_the_model_is_loaded(
+    refused, pair, tmp_path, monkeypatch, flags, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*pair, "--out", "out.png", *flags)
+
+
+def test_maps_go_with_one_picture(refused, tmp_path):
+    told = refused("--image-dir", tmp_path, "--weights", tmp_path / "w.png")
+    assert "--weights and --invented are files beside one picture" in told
