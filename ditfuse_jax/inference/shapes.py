@@ -46,7 +46,7 @@ def choose_tiles(height: int, width: int, known: ShapesConfig, settings: Samplin
     """The native tiles that a picture is fused in, or None where it goes through the model in one piece.
 
     With `tiles` auto, those are the pictures that would be scaled down, where fidelity is above 0. The shape
-    is the known one that covers the picture with the fewest pixels in all.
+    is the known one that needs the fewest tiles, and among these the smallest.
     """
     if settings.tiles == "off":
         return None
@@ -57,7 +57,7 @@ def choose_tiles(height: int, width: int, known: ShapesConfig, settings: Samplin
         tiling(height, width, tile=tile, unit=known.step)
         for tile in tile_shapes(height, width, known, settings.max_side)
     ]
-    return min(tilings, key=lambda each: len(each.corners) * each.tile[0] * each.tile[1])
+    return min(tilings, key=lambda each: (len(each.corners), each.tile[0] * each.tile[1]))
 
 
 def tile_shapes(height: int, width: int, known: ShapesConfig, max_side: int) -> list[tuple[int, int]]:
