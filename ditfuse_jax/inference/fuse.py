@@ -173,7 +173,7 @@ class DiTFuse:
         return ([result for (result,) in row] for row in zip(*each, strict=True))
 
     def plan(self, height: int, width: int, prompt: str, **options) -> Plan:
-        """What fusing a pair of this size will cost; computes nothing."""
+        """What fusing a pair of this size will cost; runs but a short product, for the machine's speed."""
         chosen = self.settings(**options)
         names = branches(Guidance(chosen.guidance, chosen.image_guidance))
         tiling = shapes.choose_tiles(height, width, self.config.shapes, chosen)

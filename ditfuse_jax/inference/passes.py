@@ -128,7 +128,7 @@ def tiled(
     copies = only_chooses(prompt)
     agreed = [copies and tiles.agree(*_cut(pictures, tiling, corner)) for corner in tiling.corners]
     todo = [corner for corner, same in zip(tiling.corners, agreed, strict=True) if not same]
-    count = min(tiles_at_once(run.networks.config, tiling.tile, branches(run.guidance)), len(tiling.corners))
+    count = tiles_at_once(run.networks.config, tiling, branches(run.guidance))
     fused = _batches(run, pictures, tiling, prompt, noises, todo, count)
     for corner, same in zip(tiling.corners, agreed, strict=True):
         yield _copied(run, _cut(pictures, tiling, corner)) if same else next(fused)

@@ -7,7 +7,9 @@ import jax
 
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.image import Geometry
+from ditfuse_jax.inference import cost
 from ditfuse_jax.inference import settings as options
+from ditfuse_jax.inference.codec import NUM_SOURCES
 from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.models.padded_vae import bucket
@@ -31,6 +33,7 @@ class Plan(NamedTuple):
     tokens: dict[str, tuple[int, int]]  # branch -> prefix, new ones in each step; padding not counted
     num_params: int  # of both networks
     memory: int  # bytes at the peak, roughly
+    seconds: float  # roughly, without compiling
 
     @property
     def calls(self) -> int:
@@ -57,7 +60,7 @@ def plan(
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
-    batch = min(tiles_at_once(config, tiling.tile, names), len(tiling.corners)) if tiling else 1
+    batch = tiles_at_once(config, tiling, names) if tiling else 1
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
     scores = 0 if jax.default_backend() == "cpu" else score_bytes(config.model, *shape)
     tokens_need = token_bytes(config.model, *shape) + scores
@@ -65,15 +68,36 @@ def plan(
     pixels = geometry.native[0] * geometry.native[1] * (PIXEL_BYTES + (0 if tiling else MAP_BYTES))
     memory = RUNTIME_BYTES + sizes[1] + working + (pixels if settings.fidelity or tiling else 0)
     trained = bool(config.shapes.exact)
-    return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory)
+    time = _seconds(config, tokens, geometry, tiling, settings)
+    return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory, time)
 
 
-def tiles_at_once(config: CheckpointConfig, tile: tuple[int, int], names: tuple[str, ...]) -> int:
-    """Tiles of `tile` pixels that fit into BATCH_BYTES; at least one."""
-    patches = tile[0] * tile[1] // config.patch_side**2
+def _seconds(config, tokens, geometry, tiling, settings) -> float:
+    """Of all tiles, none copied, or of the picture in one piece."""
+    count = len(tiling.corners) if tiling else 1
+    passes = settings.steps * settings.noises
+    rows = [cost.transformer_flops(config.model, *each, passes=passes) for each in tokens.values()]
+    rebuilds = settings.fidelity > 0
+    images = {"encoded": NUM_SOURCES, "decoded": 1 + NUM_SOURCES * rebuilds}
+    return cost.seconds(
+        transformer=count * sum(rows),
+        autoencoder=count * cost.autoencoder_flops(config.vae, *geometry.padded, **images),
+        rebuilt_pixels=geometry.native[0] * geometry.native[1] * rebuilds,
+        dtype=config.model.dtype,
+    )
+
+
+def tiles_at_once(config: CheckpointConfig, tiling: Tiling, names: tuple[str, ...]) -> int:
+    """How many tiles go through the model in one batch: 1, 2, 4 or 8, so that pictures share programs.
+
+    No more than there are, nor than fit into BATCH_BYTES.
+    """
+    height, width = tiling.tile
+    patches = height * width // config.patch_side**2
     words = 128  # about those of a prompt
     tokens = token_bytes(config.model, len(names), 2 * patches + words, 1 + patches)
-    return int(min(MOST_TILES, max(1, BATCH_BYTES // max(tokens, pixel_bytes(config.vae, *tile)))))
+    room = BATCH_BYTES // max(tokens, pixel_bytes(config.vae, height, width))
+    return 2 ** (min(MOST_TILES, max(1, room), len(tiling.corners)).bit_length() - 1)
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -116,5 +140,15 @@ def describe(plan: Plan) -> str:
         f"tokens      {tokens} per step\n"
         f"parameters  {plan.num_params / 1e6:,.1f} M\n"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
+        f"time        about {duration(plan.seconds)}, compiling aside\n"
         f"sampling    {chosen}"
     )
+
+
+def duration(seconds: float) -> str:
+    """In words: `0.4 s`, `50 s`, `12 min`, `3.5 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

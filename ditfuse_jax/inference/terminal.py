@@ -44,6 +44,8 @@ def progress(num_jobs: int, steps: int):
 
         def on_done(job: Job, result: Fused):
             bar.total += bar.n - due  # without those of copied tiles
+            spent = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timings._asdict().items())
+            tqdm.write(f"seconds     {spent}", file=sys.stdout)
             for file in job.files:
                 tqdm.write(f"written     {file}", file=sys.stdout)
             if result.explained is not None:

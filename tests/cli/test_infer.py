@@ -318,7 +318,9 @@ def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pai
     for run in runs:
         lines = [line for line in run.stdout.splitlines() if line]
         assert all(
-            re.match(r"(checkpoint|size|tokens|parameters|memory|sampling|written|programs)  ", line)
+            re.match(
+                r"(checkpoint|size|tokens|parameters|memory|time|sampling|seconds|written|programs)  ", line
+            )
             for line in lines
         )
         assert not re.sub(r"\r?.*\d+%\|.*", "", run.stderr).strip()

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fusion at native size: in tiles, and rebuilt from the sources' pixels."""
 
+import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from conftest import golden
 from convert.__main__ import main as convert
+from convert.jobs import released_sampling
 from ditfuse_jax import image
-from ditfuse_jax.inference import passes, sampler
+from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.inference import codec, passes, sampler, terminal
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
-from ditfuse_jax.inference.plan import describe
+from ditfuse_jax.inference.plan import describe, tiles_at_once
 from ditfuse_jax.inference.shapes import choose_tiles
+from ditfuse_jax.models import flow
+from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.prompt import render
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -163,3 +170,30 @@ def test_the_plan_names_tiles_and_their_memory(model):
 def test_a_fidelity_out_of_bounds_is_refused(model, fidelity):
     with pytest.raises(ValueError, match=f"fidelity {fidelity} is not in 0 to 1"):
         model.fuse(pair(48, 64), PROMPT, fidelity=fidelity)
+
+
+def test_released_weights_take_tiles_of_their_largest_shape():
+    """OmniGen-v1 with the SDXL autoencoder, by shapes alone."""
+    vae, proposed = VAEConfig.sdxl(), released_sampling(VAEConfig.sdxl())
+    assert proposed.fidelity == 0
+    assert choose_tiles(3000, 4000, proposed.shapes, proposed) is None  # the paper's way: scaled down
+    tiling = choose_tiles(3000, 4000, proposed.shapes, dataclasses.replace(proposed, fidelity=1.0))
+    assert (tiling.tile, len(tiling.corners)) == ((1024, 1024), 20)
+    config = CheckpointConfig(model=TransformerConfig.omnigen_v1(), vae=vae, sampling=proposed)
+    assert tiles_at_once(config, tiling, flow.BRANCHES) == 1
+    graph, params = nnx.split(nnx.eval_shape(lambda: VAE(vae, rngs=nnx.Rngs(0))))
+    run, size = codec._programs("cpu"), np.array([128, 128], np.int32)
+    pixels = run.decode.eval_shape(graph, params, jax.ShapeDtypeStruct((3, 128, 128, 4), np.float32), size)
+    assert pixels.shape == (3, 1024, 1024, 3)
+    latents = run.encode.eval_shape(
+        graph, params, jax.ShapeDtypeStruct((2, 1024, 1024, 3), np.float32), size * 8
+    )
+    assert latents.shape == (2, 128, 128, 4)
+
+
+def test_pictures_of_other_sizes_need_no_new_program(model):
+    model.fuse(pair(80, 100), PROMPT, **TILED)
+    with terminal.count_compiled() as compiled:
+        for size in ((100, 80), (96, 110), (120, 90)):
+            model.fuse(pair(*size), PROMPT, **TILED)
+        assert compiled() == (0, 0)
