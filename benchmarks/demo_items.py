@@ -44,7 +44,7 @@ class Bench(NamedTuple):
 
 def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list[np.ndarray]:
     """The fused pictures; the last batch is filled up, so that one program serves all batches of a size."""
-    scales = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE} | scales
+    scales = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE, "fidelity": 0.0} | scales
     fused = []
     for start in range(0, len(cases), BATCH):
         chosen = [min(i, len(cases) - 1) for i in range(start, start + BATCH)]
@@ -56,7 +56,7 @@ def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list
 
 def fuse_as(bench: Bench, case: Case, seed: int, prompts: Sequence[str]) -> list[np.ndarray]:
     """One pair as each of the prompts says."""
-    how = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE}
+    how = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE, "fidelity": 0.0}
     results = bench.model.fuse_prompts((case.first, case.second), prompts, seed=seed, **how)
     return [result.image for result in results]
 
