@@ -90,14 +90,15 @@ def _seconds(config, tokens, geometry, tiling, settings) -> float:
 def tiles_at_once(config: CheckpointConfig, tiling: Tiling, names: tuple[str, ...]) -> int:
     """How many tiles go through the model in one batch: 1, 2, 4 or 8, so that pictures share programs.
 
-    No more than there are, nor than fit into BATCH_BYTES.
+    As many as fit into BATCH_BYTES, and waste at most a fifth of the work on filling up the last batch.
     """
     height, width = tiling.tile
     patches = height * width // config.patch_side**2
     words = 128  # about those of a prompt
     tokens = token_bytes(config.model, len(names), 2 * patches + words, 1 + patches)
     room = BATCH_BYTES // max(tokens, pixel_bytes(config.vae, height, width))
-    return 2 ** (min(MOST_TILES, max(1, room), len(tiling.corners)).bit_length() - 1)
+    sizes = [2**i for i in range(MOST_TILES.bit_length()) if 2**i <= max(1, room)]
+    return max(size for size in sizes if 5 * (-len(tiling.corners) % size) <= len(tiling.corners))
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:

@@ -14,7 +14,7 @@ from convert.__main__ import main as convert
 from convert.jobs import released_sampling
 from ditfuse_jax import image
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.inference import codec, passes, sampler, terminal
+from ditfuse_jax.inference import codec, passes, sampler, terminal, tiles
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
 from ditfuse_jax.inference.plan import describe, tiles_at_once
@@ -98,7 +98,7 @@ def test_a_tile_is_what_its_part_of_picture_and_noise_gives(model):
     run = passes.Run(model.networks, run_settings, None, passes.Stopwatch())
     maps = list(passes.tiled(run, pictures, tiling, render(PROMPT), [field]))
     for each, (top, left) in zip(maps, tiling.corners, strict=True):
-        part = np.stack([passes.tiles.cut(picture, tiling, (top, left)) for picture in pictures])
+        part = np.stack([tiles.cut(picture, tiling, (top, left)) for picture in pictures])
         noise = field[top // 8 :, left // 8 :][:8, :8]
         alone = model.fuse(part, PROMPT, noise=noise, **{k: v for k, v in FAST.items() if k != "seed"})
         np.testing.assert_allclose(np.clip(each[..., :3], -1, 1), alone.pixels, atol=1e-3)
@@ -150,6 +150,12 @@ def test_prompts_and_batches_of_large_pictures_equal_single_ones(model):
     assert np.abs(both[1].image.astype(int) - alone[0]).max() <= 1
 
 
+@pytest.mark.parametrize(("count", "batch"), [(1, 1), (3, 1), (4, 4), (5, 2), (7, 8), (9, 2), (336, 8)])
+def test_batches_of_tiles_waste_little(model, count, batch):
+    tiling = tiles.Tiling((64, 64 * count), (64, 64), (0,), tuple(range(0, 64 * count, 64)))
+    assert tiles_at_once(model.config, tiling, ("cond",)) == batch
+
+
 def test_steps_are_counted_on_over_the_batches_of_tiles(model):
     seen, plan = [], model.plan(70, 200, PROMPT, **{k: v for k, v in TILED.items() if k != "seed"})
     model.fuse(pair(70, 200), PROMPT, on_step=lambda step, _: seen.append(step), **TILED)
@@ -194,6 +200,6 @@ def test_released_weights_take_tiles_of_their_largest_shape():
 def test_pictures_of_other_sizes_need_no_new_program(model):
     model.fuse(pair(80, 100), PROMPT, **TILED)
     with terminal.count_compiled() as compiled:
-        for size in ((100, 80), (96, 110), (120, 90)):
+        for size in ((100, 80), (96, 110), (112, 112)):
             model.fuse(pair(*size), PROMPT, **TILED)
         assert compiled() == (0, 0)
