@@ -215,7 +215,9 @@ class SamplingConfig:
     steps: int = _option(50, "Euler steps from noise to image")
     guidance: float = _option(2.0, "text scale")  # both scales: of the official test script
     image_guidance: float = _option(1.6, "image scale")
-    max_side: int = _option(1024, "pixels; larger images are fused at this size and brought back")
+    max_side: int = _option(
+        1024, "pixels that go through the model; larger images are cut into tiles or scaled down"
+    )
     noises: int = _option(
         1, "average the results of so many noises: less speckle, costs so many times the steps"
     )

@@ -146,6 +146,7 @@ def _batches(run, pictures, tiling, prompt, noises, todo, count) -> Iterator[np.
 
 
 def _batch(run, pictures, tiling, prompt, noises, corners) -> list[np.ndarray]:
+    """The maps of the tiles at `corners`, all on one batch axis."""
     factor, sizes = run.networks.config.vae.factor, Geometry(tiling.tile, tiling.tile, tiling.tile)
     run.watch.lap("rebuild")  # what became of the tiles before
     parts = np.concatenate([_cut(pictures, tiling, corner) for corner in corners])

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import golden
 from convert.__main__ import main as convert
-from ditfuse_jax.inference import sampler, terminal
+from ditfuse_jax.inference import passes, sampler, terminal
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
 from ditfuse_jax.inference.plan import describe
@@ -138,7 +138,7 @@ def test_many_prompts_equal_one_at_a_time(model):
 
 def test_what_prompts_share_is_encoded_once(model, monkeypatch):
     calls = []
-    for owner, name in ((DiTFuse, "encode"), (sampler, "prefix")):
+    for owner, name in ((passes, "encode"), (sampler, "prefix")):
         original = getattr(owner, name)
 
         def counted(*args, original=original, name=name, **kwargs):
