@@ -13,7 +13,7 @@ from ditfuse_jax.config import TransformerConfig, VAEConfig
 # Shares of a square product's speed that the demo's networks reach, on two cores of an AMD EPYC in float32.
 TRANSFORMER_SHARE = 0.58
 AUTOENCODER_SHARE = 0.38
-REBUILD_FLOPS = 170_000  # of products that take as long as blending and rebuilding one pixel, there too
+REBUILD_FLOPS = 60_000  # of products that take as long as blending and rebuilding one pixel, there too
 
 
 def transformer_flops(cfg: TransformerConfig, num_prefix: int, num_new: int, *, passes: int) -> float:
