@@ -6,6 +6,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from ditfuse_jax.ops.bf16_cpu import row_major_product
+
 NARROW = 8  # times narrower than the other side: a low-rank kernel
 
 
@@ -37,6 +39,8 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
     multiply
     the float32 cotangent with the bfloat16 operand in float32, which takes twice as long.
     """
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
+        return row_major_product(spec, a.astype(dtype), b.astype(dtype))
     return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 

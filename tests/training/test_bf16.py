@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training in bfloat16 on CPU: it runs, on one device and on eight, and its losses are those of float32."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runs
+from ditfuse_jax.training import step as training
+from ditfuse_jax.training.sharding import make_mesh, parse_mesh, put_batch
+
+RTOL = 0.02  # bfloat16 against float32
+
+
+@functools.cache
+def losses(*, lora: bool, dtype: str, mesh: str = "") -> np.ndarray:
+    """Of two steps; next to rank 4 a layer is so wide that its adapter counts as narrow."""
+    config = runs.config(lora=lora, model={"dtype": dtype}, frozen_dtype=dtype)
+    devices = make_mesh(parse_mesh(mesh))
+    params, frozen = runs.weights(config, devices)
+    state = training.new_state(params, config, devices)
+    found = []
+    for number in range(2):
+        rows = put_batch(runs.batch(number), runs.ROWS, devices)
+        stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, devices)
+        state, metrics = training.train_step(state, frozen, rows, stop, config=config)
+        found.append(float(metrics.loss))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_on_eight_devices(lora):
+    found = losses(lora=lora, dtype="bfloat16", mesh="data=2,fsdp=2,tensor=2")
+    np.testing.assert_allclose(found, losses(lora=lora, dtype="float32"), rtol=RTOL)
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_on_the_only_device(lora):
+    """A program of its own, since the tests have eight; there a layer and its adapter are one product."""
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    code = (
+        f"import sys; sys.path[:0] = {paths}; import jax, test_bf16; "
+        "jax.config.update('jax_num_cpu_devices', 1); "
+        f"print(*test_bf16.losses(lora={lora}, dtype='bfloat16'), jax.device_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=runs.environment()
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    *found, devices = map(float, done.stdout.split())
+    assert devices == 1
+    np.testing.assert_allclose(found, losses(lora=lora, dtype="float32"), rtol=RTOL)
