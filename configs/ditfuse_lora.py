@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's training (III-B1, IV-A): LoRA on OmniGen-v1. Start with `--set init=FOLDER`.
+"""The paper's training (III-B1, IV-A): LoRA on OmniGen-v1, at 256 px. Start with `--set init=FOLDER`.
 
 8 x A100 in the paper; here `--mesh 8`, or `--mesh data=2,fsdp=4` where the base does not fit one device.
 """
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.data.mixture import MixtureConfig
+from ditfuse_jax.data.mixture import Bucket, MixtureConfig
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
-SAMPLES = 316_392  # paper III-B1: samples of an epoch
 EPOCHS = 2  # paper IV-A
 BATCH = 64  # paper IV-A: global batch size
 
+mixture = MixtureConfig.paper(  # rgb targets, tags always, condition dropout 0.01: paper III-B, IV-A
+    # Not in the paper; the default of the official prepare_image_for_model. The checkpoint will propose it.
+    buckets=(Bucket(height=256, width=256),),
+    max_text_tokens=256,  # ours: the longest prompt of the library with the Phi-3 tokenizer fits
+)
 config = TrainConfig(
     name="ditfuse_lora",
     model=TransformerConfig.omnigen_v1(  # paper III-A; shapes and RoPE factors are read from init
@@ -22,10 +26,9 @@ config = TrainConfig(
         remat="block",  # ours: fits 1024 px
     ),
     vae=VAEConfig.sdxl(),
-    mixture=MixtureConfig.paper(  # rgb targets, tags always, condition dropout 0.01: paper III-B, IV-A
-        max_text_tokens=256,  # ours: the longest prompt of the library with the Phi-3 tokenizer fits
-    ),
-    steps=EPOCHS * SAMPLES // BATCH,
+    needs_init=True,  # paper III-A: OmniGen-v1; an adapter on random weights learns nothing of use
+    mixture=mixture,
+    steps=mixture.steps(EPOCHS, BATCH),  # an epoch: 316,392 samples, paper III-B1
     batch_size=BATCH,
     frozen_dtype="bfloat16",  # official train.py: the frozen base in bf16
     optim=OptimConfig(

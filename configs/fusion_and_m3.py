@@ -6,10 +6,14 @@ from pathlib import Path
 
 from ditfuse_jax.training.config import load
 
+EPOCHS = 2  # paper IV-A
+
 base = load(Path(__file__).with_name("ditfuse_lora.py"))
 
 BOTH = ("m3", "ivif", "focus", "exposure")
 both = tuple(source for source in base.mixture.sources if source.name in BOTH)
+mixture = dataclasses.replace(base.mixture, sources=both)
+# As many epochs as the base, so fewer steps; the paper says neither. As many steps: --set steps=9887.
 config = dataclasses.replace(
-    base, name="fusion_and_m3", mixture=dataclasses.replace(base.mixture, sources=both)
+    base, name="fusion_and_m3", mixture=mixture, steps=mixture.steps(EPOCHS, base.batch_size)
 )

@@ -106,6 +106,10 @@ class Bucket:
         )
         return [(height, width) for height in heights for width in widths]
 
+    def __str__(self):
+        """`160x256`, or `up to 160x256` where rows draw their own size."""
+        return f"{'up to ' if self.varied else ''}{self.height}x{self.width}"
+
     @property
     def whole(self) -> "Bucket":
         """The same with all rows at its full size."""
@@ -168,6 +172,14 @@ class MixtureConfig:
     def varied(self) -> bool:
         """Whether rows have sizes of their own inside a bucket."""
         return any(bucket.varied for bucket in self.buckets)
+
+    def steps(self, epochs: int, batch_size: int) -> int:
+        """Of so many epochs, of a shuffled concatenation that counts its samples."""
+        if self.order != "shuffled" or not all(source.count for source in self.sources):
+            raise ValueError(
+                "only a shuffled mixture whose sources all have a count says how long its epoch is"
+            )
+        return epochs * sum(source.count for source in self.sources) // batch_size
 
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
         """The same tasks on held-out files: centred, full buckets, nothing dropped, tags as in training.

@@ -84,6 +84,7 @@ class TrainConfig:
     )
     stage: str = "model"  # vae | model
     init: str = ""  # checkpoint folder of the starting weights; "": random
+    needs_init: bool = False  # refuses an empty init
     init_vae: str = ""  # checkpoint folder of the frozen VAE; "": the one of init, else random
     tokenizer: str = ""  # tokenizer folder; "": the one of init, else the shipped demo's
     frozen_dtype: str = "float32"  # of parameters that are not trained
@@ -127,7 +128,7 @@ class TrainConfig:
 RETIRED = (("vae_training", "linear_steps"),)
 
 # May change between stopping and resuming: what is shown and kept, and folders, which may move.
-FREE = (*POSITIVE[3:], "workers", "validate_every", "init", "init_vae", "tokenizer")
+FREE = (*POSITIVE[3:], "workers", "validate_every", "init", "needs_init", "init_vae", "tokenizer")
 
 
 def load(path: Path) -> TrainConfig:

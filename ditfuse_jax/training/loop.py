@@ -130,7 +130,8 @@ def train(
     if step:
         check_origin(checkpoints.notes(step), origin, config, accept_changed_data=data.accept_changed)
     with Log(workdir, last_step=step) as log:
-        log.say(f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps")
+        begin = f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps"
+        log.say(f"{begin}, {', '.join(map(str, config.mixture.buckets))} pixels")
         run = Run(config, frozen, data, mesh, workdir, checkpoints, log, origin)
         step = take_steps(run, state, step)
     if step < config.steps:

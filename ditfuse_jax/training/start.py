@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from jax.sharding import Mesh
+
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data import mixture, samples
@@ -16,6 +18,7 @@ from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.loop import Data, train
+from ditfuse_jax.training.memory import check_init, check_memory
 from ditfuse_jax.training.resume import check_writable, locked
 from ditfuse_jax.training.sharding import check_batch, make_mesh, parse_mesh
 
@@ -31,20 +34,21 @@ class Place(NamedTuple):
 
 def run(config: TrainConfig, place: Place) -> int:
     """Trains; returns the steps done. Raises ValueError before anything long starts."""
-    sizes = parse_mesh(place.mesh)
+    mesh = make_mesh(parse_mesh(place.mesh))
+    check_init(config, mesh)
     check_writable(place.workdir)
     with locked(place.workdir):
-        return _run(config, place, sizes)
+        return _run(config, place, mesh)
 
 
-def _run(config: TrainConfig, place: Place, sizes: dict[str, int]) -> int:
+def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
     tokenizer = load_tokenizer(tokenizer_folder(config))
     config = with_folders(config)
     check_vocabulary(config, tokenizer)
     data = find_data(config, place.data, tokenizer)
     data = data._replace(accept_changed=place.accept_changed_data)
-    mesh = make_mesh(sizes)
     check_batch(config.batch_size, config.optim.accumulation, mesh)
+    check_memory(config, mesh)
     frozen = frozen_weights(config, mesh)
     start = functools.partial(trained_weights, config, mesh)
     return train(config, start, frozen, data, mesh=mesh, workdir=place.workdir)

@@ -182,6 +182,7 @@ MISTAKES = (  # found before the devices start
 LATE_MISTAKES = (
     (("--set", "batch_size=12", "--mesh", "8"), "does not divide over 8 devices"),
     (("--data", "/nowhere"), "no data folder /nowhere"),
+    (("--config", runs.PROJECT / "configs" / "m3_only.py"), "--set init=FOLDER"),
     (("--workdir", "/proc/run"), "choose a folder that can be written to"),
     (("--coordinator", "localhost:1"), "--num-processes and --process-id"),
 )
@@ -220,10 +221,21 @@ def test_every_config_loads_and_ablations_differ_in_one_thing():
     base = train_config.flat(train_config.to_dict(configs["ditfuse_lora"]))
     for name in ("no_tags", "m3_only", "fusion_only", "fusion_and_m3", "m3_blur", "m3_mask", "m3_noise"):
         ours = train_config.flat(train_config.to_dict(configs[name]))
-        changed = {key for key in base.keys() | ours.keys() if base.get(key) != ours.get(key)} - {"name"}
+        changed = {key for key in base.keys() | ours.keys() if base.get(key) != ours.get(key)} - {
+            "name",
+            "steps",
+        }
         families = {key.split(".")[1] for key in changed}
         assert len(families) == 1, (name, families)
         assert changed
+        assert ours["needs_init"]
+
+
+@pytest.mark.parametrize("name", ["ditfuse_lora", "m3_only", "fusion_only", "fusion_and_m3", "m3_blur"])
+def test_ablations_of_the_data_train_as_many_epochs(name):
+    config = train_config.load(runs.PROJECT / "configs" / f"{name}.py")
+    samples = sum(source.count for source in config.mixture.sources)
+    assert config.steps == 2 * samples // config.batch_size
 
 
 def test_overrides():
