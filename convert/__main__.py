@@ -39,7 +39,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--raw", action="store_true", help="the weights themselves, not their moving average"
     )
     trained.add_argument("--merge", action="store_true", help="an adapter: merge it into its base")
-    trained.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    trained.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="to store; default: float32, with --merge that of the base's files",
+    )
     proposed = trained.add_argument_group(
         "what the folder proposes to infer.py (default: what its base does, and the longest trained side)"
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import save_adapter
-from ditfuse_jax.checkpoints.safetensors import save_tensors
+from ditfuse_jax.checkpoints.safetensors import read_header, save_tensors
 from ditfuse_jax.checkpoints.target import check_target, new_folder
 from ditfuse_jax.config import PATCH, CheckpointConfig, SamplingConfig, ShapesConfig
 from ditfuse_jax.models.lora import merge
@@ -19,7 +19,7 @@ from ditfuse_jax.training.initial import frozen_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 from ditfuse_jax.training.start import tokenizer_folder
-from ditfuse_jax.training.trainable import Params, shapes
+from ditfuse_jax.training.trainable import Frozen, Params, shapes
 
 
 def from_train(
@@ -29,7 +29,7 @@ def from_train(
     step: int | None,
     raw: bool,
     merged: bool,
-    dtype: str,
+    dtype: str | None,
     sampling: dict,
     overwrite: bool,
 ) -> None:
@@ -39,7 +39,7 @@ def from_train(
       step: default: the last complete one.
       raw: the parameters themselves where the run keeps a moving average.
       merged: for an adapter: merge it into its base and write a whole checkpoint folder.
-      dtype: of the stored tensors.
+      dtype: of the stored tensors; None: float32, and for a merged adapter that of each tensor of its base.
       sampling: fields of SamplingConfig that a checkpoint folder proposes, instead of its base's; sides and
         shapes are never the base's but those that the run trained.
     Raises ValueError when there is no such step, or when target exists and overwrite is not set.
@@ -70,11 +70,10 @@ def from_train(
         "base": config.init,
         "trained_at": sorted({(bucket.height, bucket.width) for bucket in config.mixture.buckets}),  # pixels
     }
-    params = cast(params, dtype)
     if config.stage == "vae":
-        write_vae(config, params, notes, target, provenance, **place)
+        write_vae(config, cast(params, dtype), notes, target, provenance, **place)
     elif config.model.lora and not merged:
-        save_adapter(target, config.model.lora, params, provenance=provenance, **place)
+        save_adapter(target, config.model.lora, cast(params, dtype), provenance=provenance, **place)
     else:
         write_model(config, params, target, provenance, dtype=dtype, sampling=sampling, **place)
 
@@ -94,7 +93,7 @@ def write_model(
     target: Path,
     provenance: dict,
     *,
-    dtype: str,
+    dtype: str | None,
     sampling: dict,
     **place,
 ) -> None:
@@ -104,14 +103,17 @@ def write_model(
         vae=config.vae,
         sampling=proposed(config, sampling),
     )
-    frozen = frozen_weights(config, make_mesh(parse_mesh("")))
-    base = cast(frozen.model, dtype)
-    model = merge(base, params, config.model.lora) if config.model.lora else params | base
+    own, lora = base_dtypes(config), config.model.lora
+    wide = sum_dtype(own, dtype)
+    # Without init the base is what the run made of its seed, in the dtype that it had there.
+    exact = dataclasses.replace(config, frozen_dtype=wide) if config.init else config
+    frozen = frozen_weights(exact, make_mesh(parse_mesh("")))
+    model = merge(cast(frozen.model, wide), params, lora) if lora else params | frozen.model
     weights.save_folder(
         target,
         settings,
-        model=model,
-        vae=cast(frozen.vae, dtype),
+        model=cast(model, dtype, own.model),
+        vae=cast(frozen.vae, dtype, own.vae),
         tokenizer=tokenizer_folder(config),
         provenance=provenance,
         **place,
@@ -126,8 +128,27 @@ def proposed(config: TrainConfig, sampling: dict) -> SamplingConfig:
     return dataclasses.replace(base, **({"shapes": trained, "max_side": trained.max_side} | sampling))
 
 
-def cast(params: Params, dtype: str) -> dict[str, np.ndarray]:
+def base_dtypes(config: TrainConfig) -> Frozen:
+    """{name: stored dtype} in the files that an adapter's base comes from; empty for any other run."""
+    if config.model.lora is None or not config.init:
+        return Frozen({}, {})
+    model = read_header(Path(config.init) / weights.MODEL_FILE)
+    vae = read_header(Path(config.init_vae or config.init) / weights.VAE_FILE)
+    return Frozen(*({name: entry.spec.dtype for name, entry in file.items()} for file in (model, vae)))
+
+
+def sum_dtype(own: Frozen, dtype: str | None) -> str:
+    """Of the base in memory: bfloat16 where its file holds and gets nothing else; the sum is float32."""
+    low = set(own.model.values()) == {weights.LOW} and dtype in (None, "bfloat16")
+    return "bfloat16" if low else "float32"
+
+
+def cast(params: Params, dtype: str | None, own: dict | None = None) -> dict[str, np.ndarray]:
+    """Arrays on the host in `dtype`; None: in their `own` dtypes, float32 where that says nothing."""
+    own = own or {}
     return {
-        name: np.asarray(jax.device_get(value)).astype(jax.numpy.dtype(dtype))
+        name: np.asarray(jax.device_get(value)).astype(
+            jax.numpy.dtype(dtype or own.get(name, "float32")), copy=False
+        )
         for name, value in params.items()
     }

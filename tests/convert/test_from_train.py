@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -16,7 +17,7 @@ from convert.__main__ import main as convert
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import HARMLESS, read_adapter
 from ditfuse_jax.checkpoints.safetensors import open_tensors
-from ditfuse_jax.config import LINEARS, LoraConfig
+from ditfuse_jax.config import LINEARS, CheckpointConfig, LoraConfig
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
@@ -93,6 +94,53 @@ def test_a_merged_adapter_is_a_whole_checkpoint(tmp_path):
     buckets = sorted((bucket.height, bucket.width) for bucket in config.mixture.buckets)
     assert list(written.shapes.exact) == buckets
     assert written.sampling.max_side == written.shapes.max_side == max(map(max, buckets))
+
+
+def as_base(folder, frozen, config, dtype):
+    """A checkpoint folder of a run's frozen weights, moved off the values that bfloat16 has."""
+    nudged = jax.tree.map(lambda x: (x.astype(np.float32) * 1.001).astype(dtype), frozen)
+    settings = CheckpointConfig(model=dataclasses.replace(config.model, lora=None), vae=config.vae)
+    weights.save_folder(
+        folder,
+        settings,
+        model=nudged.model,
+        vae=nudged.vae,
+        tokenizer=golden("ckpt_tiny"),
+        provenance={},
+    )
+    return nudged
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "written"),
+    [
+        ("float32", None, "float32"),
+        ("float16", None, "float16"),
+        ("bfloat16", None, "bfloat16"),
+        ("bfloat16", "float32", "float32"),
+        ("float32", "bfloat16", "bfloat16"),
+    ],
+)
+def test_an_adapter_is_merged_into_the_file_of_its_base(tmp_path, stored, asked, written):
+    """The run kept its base in bfloat16; what is written is the base's own numbers, rounded once at most."""
+    fresh = adapter_run()
+    mesh = make_mesh(parse_mesh(""))
+    base = as_base(tmp_path / "base", jax.device_get(frozen_weights(fresh, mesh)), fresh, stored)
+    config = dataclasses.replace(fresh, init=str(tmp_path / "base"))
+    state, _ = saved(config, tmp_path / "run")
+    flags = ["--dtype", asked] if asked else []
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge", *flags]) == 0
+    exact = {name: value.astype(np.float32) for name, value in base.model.items()}
+    expected = merge(exact, state.params, config.model.lora)
+    found = open_tensors(tmp_path / "whole" / weights.MODEL_FILE)
+    for name, value in expected.items():
+        assert found[name].dtype == written, name
+        once = np.asarray(value).astype(written).astype(np.float32)
+        last_bit = float(ml_dtypes.finfo(written).eps)  # the same sum, elsewhere, rounded to either side
+        np.testing.assert_allclose(found[name].astype(np.float32), once, rtol=last_bit, err_msg=name)
+    vae = open_tensors(tmp_path / "whole" / weights.VAE_FILE)
+    for name, value in base.vae.items():
+        np.testing.assert_array_equal(vae[name], value.astype(written), err_msg=name)
 
 
 def test_a_side_that_the_run_did_not_train_is_not_proposed(tmp_path, capsys):
