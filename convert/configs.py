@@ -50,6 +50,7 @@ DIFFUSERS_OPTIONAL = {
     "max_position_embeddings": 131072, "original_max_position_embeddings": 4096,
 }  # fmt: skip
 ROPE_TYPES = ("su", "yarn", "longrope")  # Phi3Config reads the first two as the third
+ROPE_MOVED = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")  # in transformers 5
 VAE_FIXED = {
     "_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3,
     "use_quant_conv": True,
@@ -67,7 +68,8 @@ def official_config(values: Mapping, path: Path, dtype: str) -> TransformerConfi
         raise ValueError(
             f"{path}: model_type is {values['model_type']!r}, OmniGen's is 'phi3'; this is another model"
         )
-    problems = _problems(values, OFFICIAL, OFFICIAL_FIXED, OFFICIAL_OPTIONAL, HARMLESS)
+    values, problems = _one_spelling(values)
+    problems += _problems(values, OFFICIAL, OFFICIAL_FIXED, OFFICIAL_OPTIONAL, HARMLESS)
     return _transformer(values, OFFICIAL, OFFICIAL_OPTIONAL, problems, path, dtype)
 
 
@@ -88,9 +90,8 @@ def _problems(values: Mapping, needed, fixed, optional, harmless) -> list[str]:
     known = needed.keys() | fixed.keys() | optional.keys() | harmless | {"rope_scaling"}
     for key in values:
         if key not in known and not key.startswith("_attn_implementation") and key != "_name_or_path":
-            problems.append(
-                f"{key} = {values[key]!r} is unknown and could change the network; remove it if it does not"
-            )
+            advice = "" if "rope" in key else "; remove it if it does not"
+            problems.append(f"{key} = {values[key]!r:.120} is unknown and could change the network{advice}")
     return problems
 
 
@@ -99,6 +100,11 @@ def _transformer(values, needed, optional, problems, path, dtype) -> Transformer
     problems = problems + more
     numbers = {key: values.get(key, default) for key, default in optional.items()}
     numbers |= {key: values[key] for key in needed if key in values}
+    if not scaling and not more and _lost_factors(values, {needed[key]: values.get(key) for key in needed}):
+        problems.append(
+            "rope_scaling is missing: OmniGen needs its short and long factors, and without them this would "
+            "be another network; take config.json as it was published"
+        )
     for key, value in numbers.items():
         if value is not None and (
             isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
@@ -138,6 +144,51 @@ def _rope_factors(scaling) -> tuple[dict, list[str]]:
         if not isinstance(numbers, list) or not all(isinstance(n, int | float) and n > 0 for n in numbers):
             return {}, [f"rope_scaling.{key} is not a list of positive numbers"]
     return {key: tuple(float(n) for n in scaling[key]) for key in ("short_factor", "long_factor")}, []
+
+
+def _one_spelling(values: Mapping) -> tuple[dict, list[str]]:
+    """The settings with `rope_scaling` and its `type` as transformers 4 writes them, and what contradicts.
+
+    transformers 5 writes `rope_parameters`, with the settings ROPE_MOVED inside, and `rope_type`.
+    """
+    values, problems = dict(values), []
+    new = values.pop("rope_parameters", None)
+    if new is not None and not isinstance(new, dict):
+        return values, [f"rope_parameters is {new!r:.120}, not a table"]
+    new = {key: value for key, value in (new or {}).items() if value is not None}
+    for key in ROPE_MOVED:
+        if key in new and values.setdefault(key, new[key]) != new[key]:
+            problems.append(f"{key} is {values[key]!r}, but {new[key]!r} in rope_parameters")
+        new.pop(key, None)
+    old = values.get("rope_scaling")
+    tables = [_one_type(table, problems) for table in (old, new) if table and isinstance(table, dict)]
+    if len(tables) == 2 and tables[0] != tables[1]:
+        problems.append("rope_scaling and rope_parameters contradict each other")
+    if tables:
+        values["rope_scaling"] = None if tables[-1] == {"type": "default"} else tables[-1]
+    return values, problems
+
+
+def _one_type(table: dict, problems: list[str]) -> dict:
+    """A table with `type` for `type`, `rope_type` or both."""
+    named = [table[key] for key in ("type", "rope_type") if key in table]
+    kinds = ["longrope" if kind in ROPE_TYPES else kind for kind in named]
+    if any(kind != kinds[0] for kind in kinds):
+        problems.append(f"type and rope_type of RoPE contradict each other: {named}")
+    rest = {key: value for key, value in table.items() if key not in ("type", "rope_type")}
+    return rest | {"type": kinds[0]} if kinds else rest
+
+
+def _lost_factors(values: Mapping, shape: Mapping) -> bool:
+    """Whether settings without RoPE factors are OmniGen-v1's, or of a longer context that needs some.
+
+    Only who writes `rope_scaling: null` says that there are none.
+    """
+    released = TransformerConfig.omnigen_v1()
+    if all(shape[name] == getattr(released, name) for name in ("width", "num_layers", "num_heads")):
+        return True
+    longest, original = (values.get(f"{name}max_position_embeddings", 4096) for name in ("", "original_"))
+    return "rope_scaling" not in values and longest != original
 
 
 def phi3_config(cfg: TransformerConfig) -> dict:

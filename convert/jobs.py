@@ -22,6 +22,7 @@ from ditfuse_jax.checkpoints.folder import (
     VAE_FILE,
     check_tokenizer,
     copy_tokenizer,
+    is_finite,
     read_json,
     write_config,
     write_vae_config,
@@ -291,10 +292,20 @@ def stream(
             for block, piece in engine.rows(engine.layer(arrays, parts)):
                 if name in kernels:
                     piece = merged(piece, name, index, block, adapter)
-                yield np.ascontiguousarray(piece, dtype_of(name))
+                yield finite(np.ascontiguousarray(piece, dtype_of(name)), name, path)
 
     specs = {name: Spec(shape, dtype_of(name)) for name, shape in component.shapes.items()}
     write_with_progress(path, specs, pieces, {"format": FORMAT})
+
+
+def finite(piece: np.ndarray, name: str, path: Path) -> np.ndarray:
+    """The piece; ValueError where it holds NaN or infinity, as the source does or as `--dtype` makes it."""
+    if not is_finite(piece):
+        raise ValueError(
+            f"{path.name}: {name} would hold NaN or infinity; the source is damaged, download it again, or "
+            "its numbers are too large for --dtype"
+        )
+    return piece
 
 
 def write_with_progress(path: Path, specs: Mapping[str, Spec], pieces, metadata: Mapping[str, str]) -> None:

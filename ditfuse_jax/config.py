@@ -35,6 +35,8 @@ class LoraConfig:
     def __post_init__(self):
         if self.rank < 1:
             raise ValueError(f"LoRA rank {self.rank} is not positive; use 1 or more")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"LoRA alpha {self.alpha} is not a positive number; the rank is a usual choice")
         wrong = [name for name in self.targets if name not in LINEARS]
         if wrong or not self.targets:
             raise ValueError(

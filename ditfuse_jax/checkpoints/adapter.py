@@ -8,6 +8,7 @@ PEFT   adapter_config.json, adapter_model.safetensors with
 """
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.checkpoints.folder import read_json
+from ditfuse_jax.checkpoints.folder import is_finite, read_json
 from ditfuse_jax.checkpoints.layout import ADAPTER_CONFIG as CONFIG_FILE
 from ditfuse_jax.checkpoints.layout import ADAPTER_FILE as TENSOR_FILE
 from ditfuse_jax.checkpoints.layout import ADAPTER_FORMAT as FORMAT
@@ -36,6 +37,7 @@ HARMLESS = {
     "target_modules", "exclude_modules", "lora_dropout", "megatron_core", "loftq_config", "eva_config",
     "layers_pattern", "runtime_config", "ensure_weight_tying", "qalora_group_size",
 }  # fmt: skip
+FLOATS = ("float32", "bfloat16", "float16")
 # Settings that do, with the one value that we can honour.
 FIXED = {"peft_type": "LORA", "bias": "none"}
 INITS = (
@@ -46,6 +48,17 @@ INITS = (
     "orthogonal",
     None,
 )  # the others (PiSSA, OLoRA, ...) change the base weights
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+PEFT_TYPES = {
+    "r": (lambda value: _is_number(value) and value == int(value) and value > 0, "a positive whole number"),
+    "lora_alpha": (lambda value: _is_number(value) and value > 0, "a positive number"),
+    "use_rslora": (lambda value: value is None or isinstance(value, bool), "true or false"),
+}
 
 
 class Adapter(NamedTuple):
@@ -98,6 +111,16 @@ def _read_own(folder: Path) -> Adapter:
         raise ValueError(
             f"{folder / TENSOR_FILE} and the targets of {CONFIG_FILE} differ in {', '.join(wrong)}"
         )
+    wrong = [
+        f"{name} {x.shape}"
+        for name, x in tensors.items()
+        if x.ndim != 3 or x.shape[2 if name.endswith("a") else 1] != lora.rank
+    ]
+    if wrong:
+        raise ValueError(
+            f"{folder / CONFIG_FILE} says rank {lora.rank}, and {TENSOR_FILE} holds {', '.join(wrong)}; "
+            "convert the adapter again"
+        )
     return Adapter(tensors, lora, values.get("provenance", {}))
 
 
@@ -125,13 +148,30 @@ def _read_peft(folder: Path) -> Adapter:
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; the adapter folder is incomplete, download or convert it again")
-    return open_tensors(path)
+    tensors = open_tensors(path)
+    problems = [
+        f"{name} is {array.dtype.name}, none of {', '.join(FLOATS)}"
+        for name, array in tensors.items()
+        if array.dtype.name not in FLOATS
+    ]
+    problems += [f"{name} holds NaN or infinity" for name, array in tensors.items() if not _whole(array)]
+    if problems:
+        raise ValueError(f"{path} is no usable adapter; get it again:\n  " + "\n  ".join(problems))
+    return tensors
+
+
+def _whole(array: np.ndarray) -> bool:
+    return array.dtype.name not in FLOATS or is_finite(array)
 
 
 def check_peft(settings: Mapping, path: Path) -> None:
     """Raises one ValueError with all settings of a PEFT adapter that we neither honour nor may ignore."""
     known = HARMLESS | FIXED.keys() | {"r", "lora_alpha", "use_rslora", "init_lora_weights"}
-    problems = []
+    problems = [
+        f"{key} is {settings[key]!r}, which is not {what}"
+        for key, (fits, what) in PEFT_TYPES.items()
+        if key in settings and not fits(settings[key])
+    ]
     for key, wanted in FIXED.items():
         if settings.get(key, wanted) != wanted:
             problems.append(f"{key} is {settings[key]!r}, only {wanted!r} is supported")

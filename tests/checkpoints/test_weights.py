@@ -302,6 +302,15 @@ def test_an_adapter_is_the_same_in_both_kinds_of_folder(tmp_path, name):
     assert all(same_bits(tensors[key], stored[key]) for key in stored)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (3, 64, 8)])
+def test_an_adapter_of_another_rank_than_it_says_is_refused(tmp_path, shape):
+    peft = read_adapter(golden("dit_tiny/lora_attn"))
+    tensors = peft.tensors | {"layers.attn.out.lora_a": np.ones(shape, np.float32)}
+    save_adapter(tmp_path / "own", peft.lora, tensors, provenance={})
+    with pytest.raises(ValueError, match="says rank 4, and adapter.safetensors holds layers.attn.out.lora_a"):
+        read_adapter(tmp_path / "own")
+
+
 def test_an_adapter_trained_here_gets_settings_that_read_back(tmp_path):
     lora = LoraConfig(rank=4, alpha=2.0, rslora=True, targets=("attn.out",))
     tensors = {"layers.attn.out.lora_a": np.ones((3, 64, 4), np.float32)}

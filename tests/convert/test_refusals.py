@@ -205,6 +205,26 @@ ADAPTER_ERRORS = {
 }
 
 
+def changed(part: str, **values):
+    """Tensors whose first one with `part` in its name is in another dtype or holds another first value."""
+
+    def change(tensors):
+        name = next(name for name in tensors if part in name)
+        array = tensors[name].astype(values.get("dtype", "float32"))
+        if "first" in values:
+            array.flat[0] = values["first"]
+        return tensors | {name: array}
+
+    return change
+
+
+ADAPTER_ERRORS |= {
+    "nan": (changed("lora_B", first=np.nan), ["lora_B.weight holds NaN or infinity"]),
+    "infinite": (changed("lora_A", first=np.inf), ["lora_A.weight holds NaN or infinity"]),
+    "integers": (changed("lora_A", dtype="int8"), ["lora_A.weight is int8, none of float32"]),
+}
+
+
 @pytest.mark.parametrize("case", ADAPTER_ERRORS)
 def test_a_bad_adapter_is_named(tmp_path, capsys, case):
     change, parts = ADAPTER_ERRORS[case]
@@ -215,6 +235,37 @@ def test_a_bad_adapter_is_named(tmp_path, capsys, case):
     ]
     for part in ("adapter_model.safetensors", *parts):
         assert all(part in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("lora_alpha", None, "lora_alpha is None, which is not a positive number"),
+        ("lora_alpha", float("nan"), "lora_alpha is nan"),
+        ("lora_alpha", -1, "lora_alpha is -1"),
+        ("r", "4", "r is '4', which is not a positive whole number"),
+        ("r", 4.5, "r is 4.5"),
+        ("use_rslora", "yes", "use_rslora is 'yes', which is not true or false"),
+    ],
+)
+def test_settings_of_an_adapter_have_their_types(tmp_path, capsys, key, value, message):
+    folder = copied_adapter(tmp_path, lambda t: t)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    assert message in refused(capsys, "lora", folder, tmp_path / "ours")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", VAE_FILE])
+def test_weights_that_are_not_finite_are_not_converted(source, tmp_path, capsys, file):
+    path = source / file
+    tensors = load_file(path)
+    name = next(name for name, array in tensors.items() if array.ndim > 1)
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[-1] = np.nan
+    path.unlink()
+    save_file(tensors, path)
+    assert "would hold NaN or infinity" in refused(capsys, "omnigen", source, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 def test_an_adapter_for_another_model_is_refused(tmp_path, capsys):
