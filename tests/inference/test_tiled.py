@@ -60,7 +60,7 @@ def test_fidelity_0_is_the_decoders_picture(model, options):
     "how", [{"tiles": "off", "max_side": 128}, {"tiles": "on"}, {}], ids=["off", "on", "auto"]
 )
 def test_every_size_comes_back_rebuilt(model, size, how):
-    result = model.fuse(pair(*size), PROMPT, **TILED | how)
+    result = model.fuse(pair(*size), task="mff", **TILED | how)  # a mix of the sources
     assert result.image.shape == (*size, 3)
     assert result.weights.shape == result.invented.shape == size
     assert 0 <= result.weights.min() <= result.weights.max() <= 1
@@ -78,7 +78,7 @@ def test_the_model_decides_and_the_sources_supply_the_pixels(monkeypatch):
     made = []
     for latents in (*demo.encode(images).latents, other):
         monkeypatch.setattr(sampler, "sample", lambda *_, latents=latents, **__: [latents])
-        made.append(demo.fuse(images, task="mff", fidelity=1.0, tiles="off"))
+        made.append(demo.fuse(images, "Fuse both images.", fidelity=1.0, tiles="off"))
     first, second, swapped = made
     apart = np.abs(images[0].astype(int) - images[1]).mean(-1) > 20
     assert apart.mean() > 0.01
