@@ -13,7 +13,7 @@ from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import settings
 from ditfuse_jax.task import TASKS, request
 
-EXAMPLE = places.folder("examples") / "ivif"
+EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrared-visible pair
 
 
 def parse(arguments: list[str], prog: str) -> argparse.Namespace:
@@ -75,7 +75,10 @@ def jobs_of(flags: argparse.Namespace):
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
         raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
-    words = {"task": flags.task, "segment": segment, "thing": flags.object, "tag": flags.tag}
+    example = not (flags.image1 or flags.image2 or flags.image_dir)
+    asked = flags.task or flags.prompt or flags.prompt_file or segment
+    task = EXAMPLE_TASK if example and not asked else flags.task
+    words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
     if flags.prompt_file and (flags.image_dir or flags.prompt):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
@@ -102,7 +105,7 @@ def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
         raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")
     if flags.image1:
         return flags.image1, flags.image2
-    print(f"images      the example pair {EXAMPLE}")
+    print(f"images      the example pair {EXAMPLE} (infrared-visible: --task {EXAMPLE_TASK})")
     return EXAMPLE / "image1.png", EXAMPLE / "image2.png"
 
 
