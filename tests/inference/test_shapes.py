@@ -176,4 +176,5 @@ def test_the_plan_says_where_a_picture_is_fused(demo):
         ((192, 256), f"256 x 192, {known}\n"),
         ((512, 640), f"640 x 512, fused at 256 x 205, padded to 256 x 256, {known}, and brought back\n"),
     ):
-        assert f"size        {told}" in describe(demo.plan(*size, prompt))
+        assert f"size        {told}" in describe(demo.plan(*size, prompt, tiles="off"))
+    assert "size        640 x 512, in 9 tiles of 256 x 256" in describe(demo.plan(512, 640, prompt))
