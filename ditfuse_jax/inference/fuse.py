@@ -371,10 +371,10 @@ def _programs(backend: str) -> _PixelPrograms:
     """Compiled once per bucket of sides (encode, decode) or of counts (normal)."""
 
     def encode(graph, params, pixels, size):
-        return padded_vae.encode(nnx.merge(graph, params), pixels, size)
+        return nnx.merge(graph, params).encode(pixels, size)
 
     def decode(graph, params, latents, size):
-        return padded_vae.decode(nnx.merge(graph, params), latents, size)
+        return nnx.merge(graph, params).decode(latents, size)
 
     return _PixelPrograms(
         jax.jit(exact_products(encode, backend), static_argnames="graph"),
