@@ -29,6 +29,7 @@ from ditfuse_jax.models.lora import merge
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.products import exact_products
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import encode, load_tokenizer, render
 
 
@@ -99,13 +100,17 @@ class DiTFuse:
         config = weights.read_config(folder)
         dtype = dtype or config.model.dtype
         model = dataclasses.replace(config.model, dtype=dtype)
+        tuning = Tuning.choose(jax.default_backend(), 1, trains=False)
         transformer = read_network(
-            lambda: Transformer(model, rngs=nnx.Rngs(0)), folder / weights.MODEL_FILE, dtype, lora=lora
+            lambda: Transformer(model, tuning=tuning, rngs=nnx.Rngs(0)),
+            folder / weights.MODEL_FILE,
+            dtype,
+            lora=lora,
         )
         vae = read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / weights.VAE_FILE, "float32")
         return cls(
             config=dataclasses.replace(config, model=model),
-            transformer=transformer,
+            transformer=transformer._replace(tuning=tuning),
             vae=vae,
             tokenizer=load_tokenizer(folder),
             folder=folder,
@@ -247,7 +252,8 @@ class DiTFuse:
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
         calls = (settings.steps, settings.noises)
-        return plan(self.config, rows, names, geometry=sizes, calls=calls, sizes=stored)
+        scores = self.transformer.tuning.max_scores
+        return plan(self.config, rows, names, geometry=sizes, calls=calls, sizes=stored, max_scores=scores)
 
     def settings(self, **how: Unpack[How]) -> Settings:
         return settings(self.config, **how)
@@ -258,7 +264,7 @@ class DiTFuse:
         images.check_same_size(first, second, (_name(image1, "image 1"), _name(image2, "image 2")))
         sizes = self.geometry(*first.shape[:2], max_side)
         pixels = images.to_pixels(np.stack([images.fit(first, sizes), images.fit(second, sizes)]))
-        run, size = _programs(jax.default_backend()).encode, np.array(sizes.padded, np.int32)
+        run, size = _programs().encode, np.array(sizes.padded, np.int32)
         padded = padded_vae.pad(pixels, self.config.vae.factor)
         latents = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
         height, width, _ = self.latent_shape(sizes)
@@ -271,7 +277,7 @@ class DiTFuse:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         if not np.isfinite(latents).all():
             raise ValueError(blame(self.folder / "model.safetensors", self.transformer.params))
-        run, size = _programs(jax.default_backend()).decode, np.array(latents.shape[:2], np.int32)
+        run, size = _programs().decode, np.array(latents.shape[:2], np.int32)
         padded = padded_vae.pad(latents[None], 1)
         pixels = np.asarray(run(self.vae.graph, self.vae.params, padded, size))
         pixels = pixels[0, : sizes.padded[0], : sizes.padded[1]]
@@ -295,7 +301,7 @@ class DiTFuse:
         shape = pair.latents.shape[1:]
         # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
         length = sampler.bucket(sampler.num_patches(pair.latents)) * self.config.model.patch_dim
-        flat = _programs(jax.default_backend()).normal(key, length)
+        flat = _programs().normal(key, length)
         return np.asarray(flat)[: int(np.prod(shape))].reshape(shape)
 
     def _noises(self, pairs: Sequence[Pair], seeds, given, count: int) -> list[list[np.ndarray]]:
@@ -367,7 +373,7 @@ class _PixelPrograms(NamedTuple):
 
 
 @functools.cache
-def _programs(backend: str) -> _PixelPrograms:
+def _programs() -> _PixelPrograms:
     """Compiled once per bucket of sides (encode, decode) or of counts (normal)."""
 
     def encode(graph, params, pixels, size):
@@ -377,8 +383,8 @@ def _programs(backend: str) -> _PixelPrograms:
         return nnx.merge(graph, params).decode(latents, size)
 
     return _PixelPrograms(
-        jax.jit(exact_products(encode, backend), static_argnames="graph"),
-        jax.jit(exact_products(decode, backend), static_argnames="graph"),
+        jax.jit(exact_products(encode), static_argnames="graph"),
+        jax.jit(exact_products(decode), static_argnames="graph"),
         jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1),
     )
 
