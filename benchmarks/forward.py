@@ -132,8 +132,8 @@ def compare(name: str, run, attend, peak, flops: float, peak_flops: float, repea
     )
 
 
-def here(*, trains: bool = False) -> Tuning:
-    return Tuning.choose(jax.default_backend(), 1, trains=trains)
+def here() -> Tuning:
+    return Tuning.choose(jax.default_backend(), 1)
 
 
 def compiled(function, *arguments, donate=()):
@@ -177,7 +177,7 @@ def measure_training(cfg: TransformerConfig, repeats: int) -> None:
     """One sample; float32 masters and AdamW. Backward counts twice the forward; attention is timed forward
     only.
     """
-    graph, params = nnx.split(Transformer(cfg, tuning=here(trains=True), rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(Transformer(cfg, tuning=here(), rngs=nnx.Rngs(0)))
     optimizer = optax.adamw(1e-4)
     prompt, sources, target, shape = inputs(1)
     x_0, t = jax.random.normal(jax.random.key(1), target.values.shape), jnp.full((1,), 0.5)

@@ -116,7 +116,7 @@ class PyTorch:
 
 class Here:
     def __init__(self, params: nnx.State, dtype: str, row: sampler.Row):
-        tuning = Tuning.choose(jax.default_backend(), 1, trains=False)
+        tuning = Tuning.choose(jax.default_backend(), 1)
         model = nnx.eval_shape(lambda: Transformer(_with_dtype(dtype), tuning=tuning, rngs=nnx.Rngs(0)))
         params = jax.tree.map(lambda a: a.astype(dtype), params)
         self.network = sampler.Network(nnx.split(model)[0], params, tuning)

@@ -85,7 +85,7 @@ class Here:
         self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str, tuning: Tuning | None = None
     ):
         self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
-        tuning = tuning or Tuning.choose(jax.default_backend(), 1, trains=True)
+        tuning = tuning or Tuning.choose(jax.default_backend(), 1)
         own = flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
         if cfg.lora:
             frozen_dtype = jnp.dtype(dtype)
@@ -291,7 +291,7 @@ def demo_side(kind: str, **changes) -> Here:
 
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
     rows, draws = (config.batch_size, config.draws) if kind in ("draws", "lora") else (16, 1)
-    tuning = Tuning.choose(jax.default_backend(), 1, trains=True)
+    tuning = Tuning.choose(jax.default_backend(), 1)
     tuning = Tuning(attention="plain") if kind == "plain" else dataclasses.replace(tuning, **changes)
     inputs = make_inputs(rows, 16, config.model.latent_channels)
     if draws > 1:

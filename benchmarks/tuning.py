@@ -5,8 +5,8 @@
 
 All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
 wall-clock and of processor time, without over with: over 1 is a gain. The programs are the training step of
-configs/demo.py (128 px, without the VAE), the same with an adapter on all linear layers, and attention alone
-in the shapes of that step. For `hoists` it is the memory of a velocity in bfloat16.
+configs/demo.py (128 px, without the VAE) with an adapter on all linear layers, and attention alone in the
+shapes of that step. For `hoists` it is the memory of a prefix of the 192 M model in bfloat16.
 """
 
 import argparse
@@ -28,22 +28,15 @@ from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
 ROWS, PREFIX, SUFFIX, HEADS, HEAD_DIM = 16, 208, 65, 4, 64  # configs/demo.py at 128 px, one draw a row
-STEPS = {
-    "max_unrolled": "draws",
-    "joins_adapter": "lora",
-    "copies_narrow": "lora",
-    "sums_by_product": "draws",
-}
 
 
 def here() -> Tuning:
-    return Tuning.choose(jax.default_backend(), 1, trains=True)
+    return Tuning.choose(jax.default_backend(), 1)
 
 
-def step_pair(name: str) -> tuple[Callable, Callable]:
-    """The training step with the choice `name`, and without it."""
-    without = {name: getattr(PORTABLE, name)}
-    return training.demo_side(STEPS[name]), training.demo_side(STEPS[name], **without)
+def adapter_pair() -> tuple[Callable, Callable]:
+    """The training step with an adapter, joined to its kernels and not."""
+    return training.demo_side("lora"), training.demo_side("lora", joins_adapter=PORTABLE.joins_adapter)
 
 
 def attention_pair(name: str) -> tuple[Callable, Callable]:
@@ -83,29 +76,23 @@ def compare(name: str, pair: tuple[Callable, Callable], rounds: int) -> None:
 
 
 def memory_of_hoisting() -> None:
-    """Bytes above the weights that a three-branch velocity needs, with bfloat16 weights."""
-    cfg = forward.model_config("bfloat16")
-    build = functools.partial(Transformer, cfg, tuning=here(), param_dtype=jnp.bfloat16)
+    """Bytes above the weights that the prefix of three branches needs, with bfloat16 weights."""
+    cfg, found = forward.model_config("bfloat16"), []
+    build = functools.partial(Transformer, cfg, tuning=forward.here(), param_dtype=jnp.bfloat16)
     graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
-    prompt, sources, target, shape = forward.inputs(forward.BRANCHES)
-
-    def velocity(state, target, cache):
-        t = jnp.full((forward.BRANCHES,), 0.5)
-        return nnx.merge(graph, state).velocity(target, t, cache, prompt, **shape)
+    prompt, sources, _, shape = forward.inputs(forward.BRANCHES)
 
     def prefix(state):
         return nnx.merge(graph, state).prefix(prompt, sources, rope_length=shape["rope_length"])
 
-    arguments = (state, target, jax.eval_shape(prefix, state))
-    found = []
-    for tuning in (here(), dataclasses.replace(here(), hoists=PORTABLE.hoists)):
-        program = jax.jit(velocity, **tuning.jit_options()).lower(*arguments).compile()
+    for tuning in (forward.here(), dataclasses.replace(forward.here(), hoists=PORTABLE.hoists)):
+        program = jax.jit(prefix, **tuning.jit_options()).lower(state).compile()
         found.append(program.memory_analysis().temp_size_in_bytes / 2**20)
     print(f"{'hoists':16} {found[0]:8.0f} MiB above the weights, {found[1]:.0f} MiB without", flush=True)
 
 
 def main() -> None:
-    names = ("split", "max_scores", *STEPS, "hoists")
+    names = ("split", "max_scores", "joins_adapter", "hoists")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -117,7 +104,7 @@ def main() -> None:
         if name == "hoists":
             memory_of_hoisting()
         else:
-            compare(name, (step_pair if name in STEPS else attention_pair)(name), args.rounds)
+            compare(name, adapter_pair() if name == "joins_adapter" else attention_pair(name), args.rounds)
 
 
 if __name__ == "__main__":

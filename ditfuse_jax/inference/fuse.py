@@ -100,7 +100,7 @@ class DiTFuse:
         config = weights.read_config(folder)
         dtype = dtype or config.model.dtype
         model = dataclasses.replace(config.model, dtype=dtype)
-        tuning = Tuning.choose(jax.default_backend(), 1, trains=False)
+        tuning = Tuning.choose(jax.default_backend(), 1)
         transformer = read_network(
             lambda: Transformer(model, tuning=tuning, rngs=nnx.Rngs(0)),
             folder / weights.MODEL_FILE,

@@ -13,7 +13,6 @@ from jax.ad_checkpoint import checkpoint_name
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.models.lora import block_linear
 from ditfuse_jax.ops.attention import attention
-from ditfuse_jax.ops.products import scaled
 from ditfuse_jax.ops.tuning import Tuning
 
 # TransformerConfig.remat -> what the forward pass keeps of a layer, by name; the backward pass recomputes the
@@ -69,14 +68,14 @@ def rotate(x: jax.Array, rope: Rope) -> jax.Array:
 class RMSNorm(nnx.Module):
     """x / rms(x) * scale over the last axis, float32."""
 
-    def __init__(self, width: int, eps: float, *, tuning: Tuning, param_dtype):
-        self.eps, self.tuning = eps, tuning
+    def __init__(self, width: int, eps: float, *, param_dtype):
+        self.eps = eps
         self.scale = nnx.Param(jnp.ones((width,), param_dtype))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(variance + self.eps)
-        return scaled(x, self.scale[...].astype(jnp.float32), self.tuning)
+        scale = self.scale[...].astype(jnp.float32)
+        return x * jax.lax.rsqrt(variance + self.eps) * jnp.broadcast_to(scale, x.shape)
 
 
 class Attention(nnx.Module):
@@ -124,11 +123,11 @@ class Block(nnx.Module):
     """Attention and MLP, each behind its norm and beside a residual."""
 
     def __init__(self, cfg: TransformerConfig, *, tuning: Tuning, param_dtype, rngs: nnx.Rngs):
-        norm = {"tuning": tuning, "param_dtype": param_dtype}
-        self.attn_norm = RMSNorm(cfg.width, cfg.norm_eps, **norm)
-        self.attn = Attention(cfg, rngs=rngs, **norm)
-        self.mlp_norm = RMSNorm(cfg.width, cfg.norm_eps, **norm)
-        self.mlp = MLP(cfg, rngs=rngs, **norm)
+        linear = {"tuning": tuning, "param_dtype": param_dtype, "rngs": rngs}
+        self.attn_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
+        self.attn = Attention(cfg, **linear)
+        self.mlp_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
+        self.mlp = MLP(cfg, **linear)
 
     def __call__(
         self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0
@@ -166,14 +165,13 @@ def run_blocks(
     prefix: KV | None,
     keep_kv: bool,
     split: int = 0,
-    max_unrolled: int = 0,
 ) -> tuple[jax.Array, KV | None]:
     """Runs x float32 [B, T, D] through all layers.
 
     Args:
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
-      split: as in `attention`. max_unrolled: see `Tuning`.
+      split: as in `attention`.
     Returns: float32 [B, T, D] and the KV.
     """
     graph, params = nnx.split(blocks)
@@ -183,8 +181,6 @@ def run_blocks(
         x, new = nnx.merge(graph, params)(x, rope, mask, prefix, split=split)
         return x, new if keep_kv else None
 
-    unrolled = cfg.num_layers <= max_unrolled
-    # Of unrolled layers XLA would see that the forward pass computes the same, and keep it.
     policy = jax.checkpoint_policies.save_only_these_names(*KEPT[cfg.remat])
-    layer = jax.checkpoint(layer, policy=policy, prevent_cse=unrolled)
-    return jax.lax.scan(layer, x, (params, prefix), unroll=cfg.num_layers if unrolled else 1)
+    layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # a scan needs no guard against it
+    return jax.lax.scan(layer, x, (params, prefix))

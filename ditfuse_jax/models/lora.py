@@ -7,7 +7,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
-from ditfuse_jax.ops.products import adapted, matmul
+from ditfuse_jax.ops.products import joined, matmul, plain_adapted
 from ditfuse_jax.ops.tuning import Tuning
 
 
@@ -26,12 +26,11 @@ class Linear(nnx.Module):
         use_bias: bool = True,
         init=None,
         dtype: str,
-        tuning: Tuning,
         param_dtype,
         rngs: nnx.Rngs,
     ):
         init = init or nnx.initializers.lecun_normal()
-        self.dtype, self.tuning = dtype, tuning
+        self.dtype = dtype
         self.kernel = nnx.Param(init(rngs.params(), (num_in, num_out), param_dtype))
         self.bias = nnx.Param(jnp.zeros((num_out,), param_dtype)) if use_bias else None
 
@@ -40,7 +39,7 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + jnp.broadcast_to(self.bias[...].astype(jnp.float32), y.shape)
 
     def product(self, x: jax.Array) -> jax.Array:
-        return matmul(x, self.kernel[...], self.dtype, self.tuning)
+        return matmul(x, self.kernel[...], self.dtype)
 
 
 class LoRALinear(Linear):
@@ -49,22 +48,27 @@ class LoRALinear(Linear):
     A starts as N(0, 1 / r) and B as zero (PEFT's "gaussian"), so the adapter starts as nothing.
     """
 
-    def __init__(self, num_in: int, num_out: int, *, lora: LoraConfig, rngs: nnx.Rngs, **linear):
+    def __init__(
+        self, num_in: int, num_out: int, *, lora: LoraConfig, tuning: Tuning, rngs: nnx.Rngs, **linear
+    ):
         super().__init__(num_in, num_out, rngs=rngs, **linear)
-        self.scale = lora.scale
+        self.scale, self.joins_adapter = lora.scale, tuning.joins_adapter
         self.lora_a = LoRAParam(jax.random.normal(rngs.params(), (num_in, lora.rank)) / lora.rank)
         self.lora_b = LoRAParam(jnp.zeros((lora.rank, num_out)))
 
     def product(self, x: jax.Array) -> jax.Array:
-        low = checkpoint_name(self.scale * matmul(x, self.lora_a[...], self.dtype, self.tuning), "linear")
-        return adapted(x, self.kernel[...], low, self.lora_b[...], self.dtype, self.tuning)
+        low = checkpoint_name(self.scale * matmul(x, self.lora_a[...], self.dtype), "linear")
+        add = joined if self.joins_adapter else plain_adapted
+        return add(x, self.kernel[...], low, self.lora_b[...], self.dtype)
 
 
-def block_linear(cfg: TransformerConfig, name: str, num_in: int, num_out: int, **linear) -> Linear:
+def block_linear(
+    cfg: TransformerConfig, name: str, num_in: int, num_out: int, *, tuning: Tuning, **linear
+) -> Linear:
     """The linear layer `name` of a block: with a live adapter where cfg.lora targets it."""
     linear = {"use_bias": False, "dtype": cfg.dtype, **linear}
     if cfg.lora is not None and name in cfg.lora.targets:
-        return LoRALinear(num_in, num_out, lora=cfg.lora, **linear)
+        return LoRALinear(num_in, num_out, lora=cfg.lora, tuning=tuning, **linear)
     return Linear(num_in, num_out, **linear)
 
 

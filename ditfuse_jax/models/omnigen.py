@@ -140,8 +140,8 @@ class Transformer(nnx.Module):
         param_dtype=jnp.float32,
         tuning: Tuning = PORTABLE,
     ):
-        linear = {"param_dtype": param_dtype, "rngs": rngs, "tuning": tuning}
-        self.cfg, self.max_unrolled = cfg, tuning.max_unrolled
+        linear = {"param_dtype": param_dtype, "rngs": rngs}
+        self.cfg = cfg
         self.embed = nnx.Embed(
             cfg.vocab_size,
             cfg.width,
@@ -155,8 +155,8 @@ class Transformer(nnx.Module):
             self.position_table = Buffer(jnp.zeros((POSITION_GRID**2, cfg.width), param_dtype))
         self.time_token = TimeEmbedding(cfg, **linear)
         self.time_embed = TimeEmbedding(cfg, **linear)
-        self.layers = stacked_blocks(cfg, **linear)
-        self.norm = RMSNorm(cfg.width, cfg.norm_eps, tuning=tuning, param_dtype=param_dtype)
+        self.layers = stacked_blocks(cfg, tuning=tuning, **linear)
+        self.norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
         self.final = FinalLayer(cfg, **linear)
 
     def prefix(self, prompt: Prompt, sources: Patches, *, rope_length: jax.Array) -> KV:
@@ -172,7 +172,7 @@ class Transformer(nnx.Module):
         x = self.embed_condition(prompt, sources)
         angles = rope(self.cfg, prompt.positions, rope_length)
         mask = attention_mask(prompt.visible_until, prompt.num_padding, x.shape[1])
-        return self.run_layers(x, angles, mask, prefix=None, keep_kv=True)[1]
+        return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True)[1]
 
     def velocity(
         self,
@@ -194,7 +194,7 @@ class Transformer(nnx.Module):
         angles, visible_until = self.suffix_layout(prompt, num_target, rope_length, x.values.shape[1])
         length = prompt.token_ids.shape[1] + tokens.shape[1]
         mask = attention_mask(visible_until, prompt.num_padding, length)
-        y, _ = self.run_layers(tokens, angles, mask, prefix=cache, keep_kv=False)
+        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False)
         return self.read_out(y[:, 1:], t)
 
     def __call__(
@@ -214,14 +214,10 @@ class Transformer(nnx.Module):
         visible_until = _join(prompt.visible_until, suffix_visible)
         mask = attention_mask(visible_until, prompt.num_padding, tokens.shape[1])
         prefix = prompt.token_ids.shape[1]
-        y, _ = self.run_layers(tokens, angles, mask, prefix=None, keep_kv=False, split=prefix)
+        y, _ = run_blocks(
+            self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, split=prefix
+        )
         return self.read_out(y[:, prefix + 1 :], t)
-
-    def run_layers(
-        self, x: jax.Array, angles: Rope, mask: jax.Array, **options
-    ) -> tuple[jax.Array, KV | None]:
-        """`run_blocks` on this model's layers."""
-        return run_blocks(self.layers, self.cfg, x, angles, mask, max_unrolled=self.max_unrolled, **options)
 
     def embed_condition(self, prompt: Prompt, sources: Patches) -> jax.Array:
         """float32 [B, S, D]: word embeddings, overwritten by source patches where a slot is."""

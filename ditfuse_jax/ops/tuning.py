@@ -20,39 +20,23 @@ class Tuning:
 
     attention: str = "blocks"  # or "plain": all scores at once, differentiated by JAX
     max_scores: int = 2**27  # attention scores in memory at once
-    max_unrolled: int = 0  # stacks of at most so many layers are unrolled; 0: always a loop
     joins_adapter: bool = False  # W x + B A x as one product of joined operands
-    copies_narrow: bool = False  # kernel gradients: transpose a narrow operand in memory first
-    sums_by_product: bool = False  # gradient of a norm's scale: a product with ones in place of a sum
     hoists: bool = True  # XLA may convert stacked weights ahead of the loop over layers
 
     def __post_init__(self):
         if self.attention not in ATTENTION:
             raise ValueError(f"attention {self.attention!r} is not one of {', '.join(ATTENTION)}")
-        if self.max_scores < 1 or self.max_unrolled < 0:
-            raise ValueError(
-                f"max_scores {self.max_scores} must be positive and max_unrolled {self.max_unrolled} not "
-                "negative"
-            )
+        if self.max_scores < 1:
+            raise ValueError(f"max_scores {self.max_scores} is not positive; use 1 or more")
 
     @classmethod
-    def choose(cls, backend: str, num_devices: int, *, trains: bool) -> "Tuning":
-        """The choice for a program on `num_devices` devices of a backend ("cpu", "gpu", "tpu").
-
-        trains: whether it computes gradients of the transformer, which pays for compiling unrolled layers.
-        """
+    def choose(cls, backend: str, num_devices: int) -> "Tuning":
+        """The choice for a program on `num_devices` devices of a backend ("cpu", "gpu", "tpu")."""
         if backend != "cpu":
             return cls()
         if num_devices > 1:  # blocks of scores go row after row, which would gather rows of other devices
-            return cls(copies_narrow=True, sums_by_product=True, hoists=False)
-        return cls(
-            max_scores=2**20,  # 4 MB, which stay near a core
-            max_unrolled=12 if trains else 0,
-            joins_adapter=True,
-            copies_narrow=True,
-            sums_by_product=True,
-            hoists=False,
-        )
+            return cls(hoists=False)
+        return cls(max_scores=2**20, joins_adapter=True, hoists=False)  # 4 MB of scores stay near a core
 
     def jit_options(self) -> dict:
         """Arguments of `jax.jit` for a program that loops over stacked weights."""

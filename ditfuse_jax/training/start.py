@@ -50,7 +50,7 @@ def _run(config: TrainConfig, place: Place, sizes: dict[str, int]) -> int:
     check_batch(config.batch_size, config.optim.accumulation, mesh)
     frozen = frozen_weights(config, mesh)
     start = functools.partial(trained_weights, config, mesh)
-    tuning = Tuning.choose(jax.default_backend(), mesh.size, trains=True)
+    tuning = Tuning.choose(jax.default_backend(), mesh.size)
     return train(config, start, frozen, data, mesh=mesh, workdir=place.workdir, tuning=tuning)
 
 

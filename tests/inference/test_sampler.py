@@ -143,7 +143,7 @@ def test_float32_is_multiplied_in_full(network, tokenizer):
 
 
 def test_a_tuned_network_gives_the_same_latents(network, tokenizer):
-    tuning = Tuning.choose("cpu", 1, trains=False)
+    tuning = Tuning.choose("cpu", 1)
     graph, _ = nnx.split(
         nnx.eval_shape(lambda: Transformer(TransformerConfig.tiny(), tuning=tuning, rngs=nnx.Rngs(0)))
     )

@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.ops.products import (
-    adapted,
     exact_products,
+    joined,
     matmul,
     plain_adapted,
     plain_product,
-    plain_scaled,
     product,
-    scaled,
 )
-from ditfuse_jax.ops.tuning import Tuning
 
 ATOL = 1e-5  # the same float32 sums in another order
-TUNINGS = [Tuning(), Tuning.choose("cpu", 8, trains=True), Tuning.choose("cpu", 1, trains=True)]
 
 
 def arrays(*shapes):
@@ -42,32 +38,26 @@ def assert_same(function, plain, operands, *, atol=ATOL):
         np.testing.assert_allclose(ours, wanted, atol=atol)
 
 
-@pytest.mark.parametrize("tuning", TUNINGS)
-@pytest.mark.parametrize(("num_in", "num_out"), [(4, 40), (40, 4), (8, 8)])
-def test_matmul_with_narrow_and_wide_kernels(num_in, num_out, tuning):
-    operands = arrays((2, 5, num_in), (num_in, num_out))
-    assert_same(lambda x, kernel: matmul(x, kernel, "float32", tuning), jnp.matmul, operands)
+def test_matmul_over_any_leading_axes():
+    operands = arrays((2, 5, 24), (24, 40))
+    assert_same(lambda x, kernel: matmul(x, kernel, "float32"), jnp.matmul, operands)
 
 
-@pytest.mark.parametrize("tuning", TUNINGS)
-def test_adapter_beside_its_kernel(tuning):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_joined_to_its_kernel(dtype):
     operands = arrays((2, 5, 24), (24, 40), (2, 5, 3), (3, 40))
-    ours = functools.partial(adapted, dtype="float32", tuning=tuning)
-    assert_same(ours, functools.partial(plain_adapted, dtype="float32"), operands)
+    fast, plain = (functools.partial(form, dtype=dtype) for form in (joined, plain_adapted))
+    assert_same(fast, plain, operands)
 
 
-def test_adapter_beside_its_kernel_in_bfloat16():
-    operands = arrays((2, 5, 24), (24, 40), (2, 5, 3), (3, 40))
-    ours = functools.partial(adapted, dtype="bfloat16", tuning=Tuning(joins_adapter=True))
-    plain = functools.partial(plain_adapted, dtype="bfloat16")
-    np.testing.assert_allclose(
-        ours(*operands), plain(*operands), atol=ATOL
-    )  # bf16 products are exact in float32
+def test_a_frozen_kernel_costs_no_gradient():
+    x, kernel, low, up = arrays((50, 24), (24, 40), (50, 3), (3, 40))
 
+    def flops(argnums):
+        grad = jax.grad(lambda *operands: joined(*operands, "float32").sum(), argnums)
+        return jax.jit(grad).lower(x, kernel, low, up).compile().cost_analysis()["flops"]
 
-@pytest.mark.parametrize("tuning", TUNINGS)
-def test_scale_of_a_norm(tuning):
-    assert_same(lambda x, scale: scaled(x, scale, tuning), plain_scaled, arrays((2, 5, 8), (8,)))
+    assert flops((0, 1, 2, 3)) - flops((0, 2, 3)) > 1.9 * 50 * 24 * 40
 
 
 @pytest.mark.parametrize("spec", ["ti,io->to", "bmtk,bmsk->bmts"])
