@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the core against the matmul peak of the same machine, measured in the same run with the same
-shapes.
+"""Speed of the core against the matmul peak of the same machine, in the same run with the same shapes.
 
     python benchmarks/forward.py [--dtype float32 bfloat16] [--repeats 5]
 
 The 192 M model (width 1024, 12 layers, 16 heads, MLP 2816), a 256 x 256 target and two 256 x 256 sources:
-`prefix()`,
-one three-branch `velocity()`, and one AdamW training step. GFLOP/s count matrix products only (linear layers
-and attention);
-the peak is the same linear layers alone. Repeats alternate between the peak and the model, and medians are
-printed.
+`prefix()`, one three-branch `velocity()`, and one AdamW training step. GFLOP/s count matrix products only
+(linear layers and attention); the peak is the same linear layers alone. Repeats alternate between the peak
+and the model, and medians are printed.
 """
 
 import argparse
@@ -28,14 +25,10 @@ from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, row_length
 from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.products import matmul
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import Prompt
 
 TEXT, SIDE, BRANCHES = 120, 32, 3  # text tokens; latent side of 256 px; guidance branches
-# On CPU, XLA hoists a float32 copy of all stacked bf16 weights out of the scan over layers unless told not
-# to.
-NO_HOIST = {
-    "xla_disable_hlo_passes": "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
-}
 
 
 def model_config(dtype: str) -> TransformerConfig:
@@ -110,7 +103,10 @@ def attention_run(cfg: TransformerConfig, batch: int, queries: int, keys: int):
     mask = jnp.ones((batch, queries, keys), bool)
 
     def chain(q, k, v, mask):
-        return jax.lax.fori_loop(0, cfg.num_layers, lambda _, q: attention(q, k, v, mask).astype(q.dtype), q)
+        def layer(_, q):
+            return attention(q, k, v, mask, tuning=here()).astype(q.dtype)
+
+        return jax.lax.fori_loop(0, cfg.num_layers, layer, q)
 
     program, _ = compiled(chain, q, k, v, mask)
     return lambda: program(q, k, v, mask)
@@ -136,14 +132,19 @@ def compare(name: str, run, attend, peak, flops: float, peak_flops: float, repea
     )
 
 
+def here() -> Tuning:
+    return Tuning.choose(jax.default_backend(), 1)
+
+
 def compiled(function, *arguments, donate=()):
-    options = NO_HOIST if jax.default_backend() == "cpu" else None
-    program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile(compiler_options=options)
+    program = jax.jit(function, donate_argnums=donate, **here().jit_options()).lower(*arguments).compile()
     return program, program.memory_analysis().temp_size_in_bytes
 
 
 def measure_inference(cfg: TransformerConfig, repeats: int) -> None:
-    graph, state = nnx.split(Transformer(cfg, rngs=nnx.Rngs(0), param_dtype=jnp.dtype(cfg.dtype)))
+    graph, state = nnx.split(
+        Transformer(cfg, tuning=here(), rngs=nnx.Rngs(0), param_dtype=jnp.dtype(cfg.dtype))
+    )
     for name, rows in (("prefix(), 1 branch", 1), (f"velocity(), {BRANCHES} branches", BRANCHES)):
         prompt, sources, target, shape = inputs(rows)
         prefix, temp = compiled(
@@ -176,7 +177,7 @@ def measure_training(cfg: TransformerConfig, repeats: int) -> None:
     """One sample; float32 masters and AdamW. Backward counts twice the forward; attention is timed forward
     only.
     """
-    graph, params = nnx.split(Transformer(cfg, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(Transformer(cfg, tuning=here(), rngs=nnx.Rngs(0)))
     optimizer = optax.adamw(1e-4)
     prompt, sources, target, shape = inputs(1)
     x_0, t = jax.random.normal(jax.random.key(1), target.values.shape), jnp.full((1,), 0.5)

@@ -35,6 +35,7 @@ from ditfuse_jax.inference import sampler  # noqa: E402
 from ditfuse_jax.models import flow  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
 from ditfuse_jax.models.omnigen import Transformer  # noqa: E402
+from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt, collate, encode, render  # noqa: E402
 
 GUIDANCE = flow.Guidance(2.0, 1.6)
@@ -115,9 +116,10 @@ class PyTorch:
 
 class Here:
     def __init__(self, params: nnx.State, dtype: str, row: sampler.Row):
-        model = nnx.eval_shape(lambda: Transformer(_with_dtype(dtype), rngs=nnx.Rngs(0)))
+        tuning = Tuning.choose(jax.default_backend(), 1)
+        model = nnx.eval_shape(lambda: Transformer(_with_dtype(dtype), tuning=tuning, rngs=nnx.Rngs(0)))
         params = jax.tree.map(lambda a: a.astype(dtype), params)
-        self.network = sampler.Network(nnx.split(model)[0], params)
+        self.network = sampler.Network(nnx.split(model)[0], params, tuning)
         self.rows = sampler.layout([row], NAMES, words)
 
     def sample(self, noise: np.ndarray, steps: int) -> tuple[np.ndarray, Time]:

@@ -38,6 +38,7 @@ from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
 from ditfuse_jax.config import PATCH, LoraConfig, TransformerConfig  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
+from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
 from ditfuse_jax.training import flops, losses  # noqa: E402
 from ditfuse_jax.training.config import OptimConfig  # noqa: E402
@@ -78,10 +79,13 @@ def make_inputs(rows: int, cells: int, channels: int) -> Inputs:
 
 
 class Here:
-    """The step of ditfuse_jax.training without the VAE."""
+    """The step of ditfuse_jax.training without the VAE, tuned as on one device of this machine."""
 
-    def __init__(self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str):
+    def __init__(
+        self, cfg: TransformerConfig, base: dict, inputs: Inputs, dtype: str, tuning: Tuning | None = None
+    ):
         self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
+        tuning = tuning or Tuning.choose(jax.default_backend(), 1)
         own = flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
         if cfg.lora:
             frozen_dtype = jnp.dtype(dtype)
@@ -96,16 +100,19 @@ class Here:
             self.frozen, self.params = {}, {name: jnp.array(x) for name, x in base.items()}
         self.tx = optimizer(OptimConfig(learning_rate=RATE), 1000)
         self.opt_state = jax.jit(self.tx.init)(self.params)
-        self.step = jax.jit(functools.partial(_step, cfg=self.cfg, tx=self.tx), donate_argnums=(0, 1))
+        self.step = jax.jit(
+            functools.partial(_step, cfg=self.cfg, tx=self.tx, tuning=tuning), donate_argnums=(0, 1)
+        )
 
     def __call__(self) -> float:
         self.params, self.opt_state, loss = self.step(self.params, self.opt_state, self.frozen, self.inputs)
         return float(loss)
 
 
-def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx):
+def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx, tuning):
     def objective(params):
-        model = fill(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))), params | frozen)
+        shapes = nnx.eval_shape(lambda: Transformer(cfg, tuning=tuning, rngs=nnx.Rngs(0)))
+        model = fill(shapes, params | frozen)
         rows, count, *shape = inputs.sources.shape
         cut = patchify(inputs.sources.reshape(rows * count, *shape))
         sources = Patches(*(x.reshape(rows, -1, x.shape[-1]) for x in cut))
@@ -273,25 +280,19 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     print(f"  ratio  {middle['torch'] / middle['here']:.2f}", flush=True)
 
 
-def plain_attention(q, k, v, mask, **_):
-    """What one writes first: JAX's own, on [B, T, N, K], differentiated as it stands."""
-    return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None]).astype(jnp.float32)
-
-
-def demo_side(kind: str) -> Here:
+def demo_side(kind: str, **changes) -> Here:
     """The demo model's step at 128 px, without the VAE.
 
-    kind: plain (default XLA flags, `plain_attention`, one scan), ours (16 rows), draws (configs/demo.py).
+    kind: plain (default XLA flags, plain attention, no other tuning), ours (16 rows), draws
+    (configs/demo.py), lora (the same with an adapter).
+    changes: of the tuning that `Tuning.choose` gives for one device of this machine.
     """
-    from ditfuse_jax.models import blocks as transformer
-    from ditfuse_jax.models import omnigen as model
     from ditfuse_jax.training.config import load
 
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
-    rows, draws = (config.batch_size, config.draws) if kind == "draws" else (16, 1)
-    if kind == "plain":
-        transformer.attention, run_blocks = plain_attention, model.run_blocks
-        model.run_blocks = lambda *args, split, unroll, **options: run_blocks(*args, **options)
+    rows, draws = (config.batch_size, config.draws) if kind in ("draws", "lora") else (16, 1)
+    tuning = Tuning.choose(jax.default_backend(), 1)
+    tuning = Tuning(attention="plain") if kind == "plain" else dataclasses.replace(tuning, **changes)
     inputs = make_inputs(rows, 16, config.model.latent_channels)
     if draws > 1:
         rng, shape = np.random.default_rng(1), inputs.x_0.shape
@@ -299,7 +300,9 @@ def demo_side(kind: str) -> Here:
         inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
     base = {name: np.asarray(leaf[...]) for name, leaf in flatten(graph).items()}
-    return Here(config.model, base, inputs, config.model.dtype)
+    adapter = LoraConfig(rank=RANK, alpha=float(RANK)) if kind == "lora" else None
+    cfg = dataclasses.replace(config.model, lora=adapter)
+    return Here(cfg, base, inputs, cfg.dtype, tuning)
 
 
 def demo_step(kind: str, rounds: int) -> None:

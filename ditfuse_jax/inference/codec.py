@@ -43,7 +43,7 @@ def encode(vae: Network, pictures: np.ndarray, sizes: Geometry, *, factor: int) 
     factor: pixels per latent cell side.
     """
     pixels = image.to_pixels(np.stack([image.fit(picture, sizes) for picture in pictures]))
-    run, size = _programs(jax.default_backend()).encode, np.array(sizes.padded, np.int32)
+    run, size = _programs().encode, np.array(sizes.padded, np.int32)
     latents = np.asarray(run(vae.graph, vae.params, padded_vae.pad(pixels, factor), size))
     height, width = (side // factor for side in sizes.padded)
     return latents[:, :height, :width]
@@ -51,7 +51,7 @@ def encode(vae: Network, pictures: np.ndarray, sizes: Geometry, *, factor: int) 
 
 def decode(vae: Network, latents: np.ndarray, *, factor: int) -> np.ndarray:
     """Latents [n, h, w, C] -> pixels float32 [n, H, W, 3] of the padded size, about in [-1, 1]."""
-    run, size = _programs(jax.default_backend()).decode, np.array(latents.shape[1:3], np.int32)
+    run, size = _programs().decode, np.array(latents.shape[1:3], np.int32)
     pixels = np.asarray(run(vae.graph, vae.params, padded_vae.pad(latents, 1), size))
     return pixels[:, : factor * latents.shape[1], : factor * latents.shape[2]]
 
@@ -62,15 +62,13 @@ class _Programs(NamedTuple):
 
 
 @functools.cache
-def _programs(backend: str) -> _Programs:
+def _programs() -> _Programs:
     """Compiled once per number of images and bucket of sides."""
 
     def encode(graph: nnx.GraphDef, params: nnx.State, pixels: jax.Array, size: jax.Array) -> jax.Array:
-        return padded_vae.encode(nnx.merge(graph, params), pixels, size)
+        return nnx.merge(graph, params).encode(pixels, size)
 
     def decode(graph: nnx.GraphDef, params: nnx.State, latents: jax.Array, size: jax.Array) -> jax.Array:
-        return padded_vae.decode(nnx.merge(graph, params), latents, size)
+        return nnx.merge(graph, params).decode(latents, size)
 
-    return _Programs(
-        *(jax.jit(exact_products(f, backend), static_argnames="graph") for f in (encode, decode))
-    )
+    return _Programs(*(jax.jit(exact_products(f), static_argnames="graph") for f in (encode, decode)))

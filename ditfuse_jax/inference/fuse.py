@@ -28,6 +28,7 @@ from ditfuse_jax.inference.timings import Stopwatch, Timings
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
 
@@ -67,12 +68,16 @@ class DiTFuse:
         config = read_config(folder)
         dtype = dtype or config.model.dtype
         model = dataclasses.replace(config.model, dtype=dtype)
+        tuning = Tuning.choose(jax.default_backend(), 1)
         transformer = read_network(
-            lambda: Transformer(model, rngs=nnx.Rngs(0)), folder / MODEL_FILE, dtype, lora=lora
+            lambda: Transformer(model, tuning=tuning, rngs=nnx.Rngs(0)),
+            folder / MODEL_FILE,
+            dtype,
+            lora=lora,
         )
         return cls(
             config=dataclasses.replace(config, model=model),
-            transformer=transformer,
+            transformer=transformer._replace(tuning=tuning),
             vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE, "float32"),
             # plan and layout ask for the same words, and all prompts for the same negative ones
             tokenizer=functools.lru_cache(maxsize=256)(load_tokenizer(folder)),
@@ -187,7 +192,16 @@ class DiTFuse:
         rows = sampler.layout([sampler.Row(render(prompt), empty)], names, self.tokenizer)
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
-        return plan(self.config, rows, names, geometry=sizes, tiling=tiling, settings=chosen, sizes=stored)
+        return plan(
+            self.config,
+            rows,
+            names,
+            geometry=sizes,
+            tiling=tiling,
+            settings=chosen,
+            sizes=stored,
+            max_scores=self.transformer.tuning.max_scores,
+        )
 
     def settings(self, **options) -> SamplingConfig:
         """The options over the checkpoint's settings, checked."""

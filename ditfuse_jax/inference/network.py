@@ -12,6 +12,7 @@ from ditfuse_jax.checkpoints.adapter import read_adapter
 from ditfuse_jax.checkpoints.flat import fill, parameter_shapes, path_name
 from ditfuse_jax.checkpoints.folder import load_params
 from ditfuse_jax.models.lora import merge
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
 
 class Network(NamedTuple):
@@ -19,6 +20,7 @@ class Network(NamedTuple):
 
     graph: nnx.GraphDef  # static
     params: nnx.State
+    tuning: Tuning = PORTABLE  # that of the modules in `graph`
 
 
 def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lora=None) -> Network:

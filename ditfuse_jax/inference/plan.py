@@ -3,8 +3,6 @@
 
 from typing import NamedTuple
 
-import jax
-
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import cost
@@ -14,7 +12,6 @@ from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.models.padded_vae import bucket
 from ditfuse_jax.models.vae import QUERY_CHUNK
-from ditfuse_jax.ops.attention import MAX_SCORES
 
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its programs (measured, tiny model)
@@ -51,19 +48,20 @@ def plan(
     tiling: Tiling | None,
     settings: SamplingConfig,
     sizes: tuple[int, int],
+    max_scores: int,
 ) -> Plan:
     """The plan of one fusion.
 
     Args:
       rows: of one image, a row per branch in `names`.
       sizes: (number, bytes) of all parameters.
+      max_scores: attention scores in memory at once, see `Tuning`.
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
     batch = tiles_at_once(config, tiling, names) if tiling else 1
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
-    scores = 0 if jax.default_backend() == "cpu" else score_bytes(config.model, *shape)
-    tokens_need = token_bytes(config.model, *shape) + scores
+    tokens_need = token_bytes(config.model, *shape) + score_bytes(config.model, *shape, max_scores)
     working = batch * max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
     pixels = geometry.native[0] * geometry.native[1] * (PIXEL_BYTES + (0 if tiling else MAP_BYTES))
     memory = RUNTIME_BYTES + sizes[1] + working + (pixels if settings.fidelity or tiling else 0)
@@ -110,10 +108,10 @@ def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new:
     return cache + 4 * num_rows * longest * (4 * cfg.width + 3 * cfg.mlp_width)
 
 
-def score_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
-    """Attention scores and weights at once; on CPU they stay in a core's cache and do not count."""
+def score_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int, max_scores: int) -> int:
+    """Attention scores and weights at once."""
     longest = max(num_prefix, num_new)
-    return 2 * 4 * min(MAX_SCORES, num_rows * cfg.num_heads * longest * (num_prefix + num_new))
+    return 2 * 4 * min(max_scores, num_rows * cfg.num_heads * longest * (num_prefix + num_new))
 
 
 def pixel_bytes(cfg: VAEConfig, height: int, width: int) -> int:

@@ -21,12 +21,8 @@ from ditfuse_jax.models import flow
 from ditfuse_jax.models.blocks import KV
 from ditfuse_jax.models.omnigen import Patches, centred_places, cut, row_length, unpatchify
 from ditfuse_jax.ops.products import exact_products
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import IMAGE_ONLY_PROMPT, NEGATIVE_PROMPT, Prompt, collate, encode
-
-# XLA on CPU would turn stacked bf16 weights into one float32 copy ahead of the loop over layers.
-CPU_OPTIONS = {
-    "xla_disable_hlo_passes": "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
-}
 
 
 class Row(NamedTuple):
@@ -119,13 +115,13 @@ class Programs(NamedTuple):
 
 
 @functools.cache
-def programs(backend: str) -> Programs:
+def programs(tuning: Tuning) -> Programs:
     """The three compiled programs; pure functions, the network split outside and merged inside."""
-    options = {"compiler_options": CPU_OPTIONS} if backend == "cpu" else {}
+    options = tuning.jit_options()
     return Programs(
-        jax.jit(exact_products(_prefix, backend), static_argnames="graph", **options),
+        jax.jit(exact_products(_prefix), static_argnames="graph", **options),
         jax.jit(
-            exact_products(_step, backend),
+            exact_products(_step),
             static_argnames=("graph", "guidance"),
             donate_argnames="x",
             **options,
@@ -164,14 +160,14 @@ def _replace_rows(cache: KV, new: KV) -> KV:
 
 def prefix(network: Network, rows: Layout) -> KV:
     """Keys and values of the condition of all rows; needed once per image and instruction."""
-    run = programs(jax.default_backend()).prefix
+    run = programs(network.tuning).prefix
     return run(network.graph, network.params, rows.prompt, rows.sources, rows.rope_length)
 
 
 def replace_condition(network: Network, cache: KV, rows: Layout, count: int) -> KV:
     """`cache` (which is consumed) with only its first `count` rows, the `cond` branch, encoded anew."""
     first = jax.tree.map(lambda a: a[:count], rows)
-    return programs(jax.default_backend()).replace_rows(cache, prefix(network, first))
+    return programs(network.tuning).replace_rows(cache, prefix(network, first))
 
 
 def sample(
@@ -193,7 +189,7 @@ def sample(
     Each step is one call per start of one compiled program, whatever their number and whether anybody
     watches; calls are asynchronous unless somebody does.
     """
-    run = programs(jax.default_backend()).step
+    run = programs(network.tuning).step
     count, like = rows.place.shape[1], noises[0]
     states = [jnp.asarray(pad_tokens([cut(part[None])[0] for part in noise], count)) for noise in noises]
     times = flow.times(steps)

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Phi-3 block stack: RMSNorm, fused qkv with grouped KV heads, LongRoPE, SwiGLU; stacked and scanned
-over layers.
-"""
+"""The stack of Phi-3 blocks: RMSNorm, fused qkv with grouped KV heads, LongRoPE, SwiGLU."""
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -11,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.models.lora import block_linear
-from ditfuse_jax.ops.attention import MAX_SCORES, MAX_SCORES_CPU, attention
-from ditfuse_jax.ops.products import one_cpu, scaled
+from ditfuse_jax.ops.attention import attention
+from ditfuse_jax.ops.tuning import Tuning
 
-# On CPU copying what the backward pass needs in and out of a scan's stack took a sixth of a small step.
-MAX_UNROLLED_CPU = 12  # layers; more would take long to compile
+# TransformerConfig.remat -> what the forward pass keeps of a layer, by name; the backward pass recomputes the
+# rest: all that is elementwise, all but attention, all.
+KEPT = {"none": ("linear", "qkv", "attention"), "attention": ("attention",), "block": ()}
 
 
 class KV(NamedTuple):
@@ -49,8 +48,9 @@ def rope_table(cfg: TransformerConfig) -> tuple[np.ndarray, float]:
 
 
 def rope(cfg: TransformerConfig, positions: jax.Array, rope_length: jax.Array) -> Rope:
-    """Angles of positions int32 [B, T]; rows whose rope_length int32 [B] exceeds the original length use the
-    long table.
+    """Angles of positions int32 [B, T].
+
+    Rows whose rope_length, int32 [B], exceeds the original length use the long table.
     """
     table, scale = rope_table(cfg)
     inverse = jnp.asarray(table)[(rope_length > cfg.original_length).astype(jnp.int32)]  # [B, K / 2]
@@ -66,113 +66,77 @@ def rotate(x: jax.Array, rope: Rope) -> jax.Array:
 
 
 class RMSNorm(nnx.Module):
+    """x / rms(x) * scale over the last axis, float32."""
+
     def __init__(self, width: int, eps: float, *, param_dtype):
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((width,), param_dtype))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return scaled(x * jax.lax.rsqrt(variance + self.eps), self.scale[...].astype(jnp.float32))
-
-
-def _elementwise_again(function):
-    """`function` whose backward pass makes again what is cheap, and keeps the results of products alone."""
-    return jax.checkpoint(function, policy=jax.checkpoint_policies.dots_saveable)
+        scale = self.scale[...].astype(jnp.float32)
+        return x * jax.lax.rsqrt(variance + self.eps) * jnp.broadcast_to(scale, x.shape)
 
 
 class Attention(nnx.Module):
     """Self-attention of new tokens over a cached prefix, if there is one, and themselves."""
 
-    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
-        self.num_heads, self.num_kv_heads, self.dtype = cfg.num_heads, cfg.num_kv_heads, cfg.dtype
-        self.head_dim = cfg.head_dim
+    def __init__(self, cfg: TransformerConfig, **linear):
+        self.heads = (cfg.num_heads, cfg.num_heads + cfg.num_kv_heads)  # where q, k and v end in qkv
+        self.head_dim, self.dtype, self.tuning = cfg.head_dim, cfg.dtype, linear["tuning"]
         out = (cfg.num_heads + 2 * cfg.num_kv_heads) * cfg.head_dim
-        self.qkv = block_linear(cfg, "attn.qkv", cfg.width, out, param_dtype=param_dtype, rngs=rngs)
-        self.out = block_linear(
-            cfg,
-            "attn.out",
-            cfg.width,
-            cfg.width,
-            init=_residual_init(cfg),
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-
-    def project(self, x: jax.Array, norm: RMSNorm, rope: Rope) -> tuple[jax.Array, KV]:
-        """Rotated queries [B, T, N, K] and the keys and values of x [B, T, D], in the compute dtype."""
-        qkv = _elementwise_again(lambda x: self.qkv(norm(x)))(x)
-        qkv = qkv.reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
-        q, k, v = jnp.split(qkv, [self.num_heads, self.num_heads + self.num_kv_heads], axis=2)
-        q, k, v = (part.astype(self.dtype) for part in (rotate(q, rope), rotate(k, rope), v))
-        return q, KV(k, v)
+        self.qkv = block_linear(cfg, "attn.qkv", cfg.width, out, **linear)
+        self.out = block_linear(cfg, "attn.out", cfg.width, cfg.width, init=_residual_init(cfg), **linear)
 
     def __call__(
-        self,
-        x: jax.Array,
-        norm: RMSNorm,
-        rope: Rope,
-        mask: jax.Array,
-        prefix: KV | None,
-        *,
-        max_scores: int = MAX_SCORES,
-        split: int = 0,
-        first: int = 0,
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0
     ) -> tuple[jax.Array, KV]:
-        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split: as in `run_blocks`.
-        Returns [B, T - first, D], of the tokens from `first` on, and the new KV of all.
+        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split: as in `attention`.
+        Returns [B, T, D] and the new KV.
         """
-        q, new = self.project(x, norm, rope)
-        k, v = (
-            new
-            if prefix is None
-            else (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
-        )
-        early = max(0, split - first)
-        y = attention(q[:, first:], k, v, mask[:, first:], split=early, max_scores=max_scores)
-        return self.out(y.reshape(*y.shape[:2], -1)), new
+        qkv = self.qkv(x).reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
+        q, k, v = jnp.split(qkv, self.heads, axis=2)
+        q, k, v = (part.astype(self.dtype) for part in (rotate(q, rope), rotate(k, rope), v))
+        q, k, v = checkpoint_name((q, k, v), "qkv")
+        new = KV(k, v)
+        if prefix is not None:
+            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
+        y = attention(q, k, v, mask, split=split, tuning=self.tuning)
+        return self.out(y.reshape(x.shape)), new
 
 
 class MLP(nnx.Module):
-    """SwiGLU with gate and up in one product."""
+    """SwiGLU with gate and up in one product; [B, T, D] -> [B, T, D]."""
 
-    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
-        self.gate_up = block_linear(
-            cfg, "mlp.gate_up", cfg.width, 2 * cfg.mlp_width, param_dtype=param_dtype, rngs=rngs
-        )
+    def __init__(self, cfg: TransformerConfig, **linear):
+        self.gate_up = block_linear(cfg, "mlp.gate_up", cfg.width, 2 * cfg.mlp_width, **linear)
         self.down = block_linear(
-            cfg,
-            "mlp.down",
-            cfg.mlp_width,
-            cfg.width,
-            init=_residual_init(cfg),
-            param_dtype=param_dtype,
-            rngs=rngs,
+            cfg, "mlp.down", cfg.mlp_width, cfg.width, init=_residual_init(cfg), **linear
         )
 
-    def __call__(self, x: jax.Array, norm: RMSNorm) -> jax.Array:
-        gate_up = _elementwise_again(lambda x: self.gate_up(norm(x)))(x)
-        return _elementwise_again(self.shrink)(gate_up)
-
-    def shrink(self, gate_up: jax.Array) -> jax.Array:
-        """[B, T, 2 F] -> [B, T, D]."""
-        gate, up = jnp.split(gate_up, 2, axis=-1)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
         return self.down(up * jax.nn.silu(gate))
 
 
 class Block(nnx.Module):
-    def __init__(self, cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs):
+    """Attention and MLP, each behind its norm and beside a residual."""
+
+    def __init__(self, cfg: TransformerConfig, *, tuning: Tuning, param_dtype, rngs: nnx.Rngs):
+        linear = {"tuning": tuning, "param_dtype": param_dtype, "rngs": rngs}
         self.attn_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
-        self.attn = Attention(cfg, param_dtype=param_dtype, rngs=rngs)
+        self.attn = Attention(cfg, **linear)
         self.mlp_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
-        self.mlp = MLP(cfg, param_dtype=param_dtype, rngs=rngs)
+        self.mlp = MLP(cfg, **linear)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, first: int = 0, **options
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0
     ) -> tuple[jax.Array, KV]:
-        """`first` and `options` are those of `Attention`."""
-        y, new = self.attn(x, self.attn_norm, rope, mask, prefix, first=first, **options)
-        x = x[:, first:] + y
-        return x + self.mlp(x, self.mlp_norm), new
+        """Arguments and shapes as in `Attention`."""
+        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, split=split)
+        x = x + y
+        x = x + self.mlp(self.mlp_norm(x))
+        return x, new
 
 
 def _residual_init(cfg: TransformerConfig):
@@ -180,13 +144,13 @@ def _residual_init(cfg: TransformerConfig):
     return nnx.initializers.variance_scaling(0.5 / cfg.num_layers, "fan_in", "truncated_normal")
 
 
-def stacked_blocks(cfg: TransformerConfig, *, param_dtype, rngs: nnx.Rngs) -> Block:
+def stacked_blocks(cfg: TransformerConfig, *, tuning: Tuning, param_dtype, rngs: nnx.Rngs) -> Block:
     """One Block whose variables have a leading layer axis [L, ...]."""
 
     @nnx.split_rngs(splits=cfg.num_layers)
     @nnx.vmap(in_axes=(0,), out_axes=0)
     def build(rngs):
-        return Block(cfg, param_dtype=param_dtype, rngs=rngs)
+        return Block(cfg, tuning=tuning, param_dtype=param_dtype, rngs=rngs)
 
     return build(rngs)
 
@@ -201,52 +165,22 @@ def run_blocks(
     prefix: KV | None,
     keep_kv: bool,
     split: int = 0,
-    first: int = 0,
-    unroll: bool = False,
 ) -> tuple[jax.Array, KV | None]:
-    """Scans x float32 [B, T, D] through all layers.
+    """Runs x float32 [B, T, D] through all layers.
 
     Args:
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
-      split: the first `split` tokens see none of those behind them, so their scores are not computed.
-      first: the first token whose result is wanted.
-      unroll: on one CPU write out the layers of a shallow stack, which training gains from.
-    Returns: float32 [B, T - first, D] and the KV.
+      split: as in `attention`.
+    Returns: float32 [B, T, D] and the KV.
     """
     graph, params = nnx.split(blocks)
-    # Blocks go row after row, which would gather rows that lie on several devices.
-    options = {"max_scores": MAX_SCORES_CPU if one_cpu() else MAX_SCORES, "split": split}
 
-    def layer(x, inputs, first=0):
+    def layer(x, inputs):
         params, prefix = inputs
-        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, first=first, **options)
+        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, split=split)
         return x, new if keep_kv else None
 
-    # Written out, XLA would find what remat repeats and keep it after all.
-    if not (one_cpu() and unroll and cfg.remat == "none" and cfg.num_layers <= MAX_UNROLLED_CPU):
-        x, kv = jax.lax.scan(rematerialised(layer, cfg.remat), x, (params, prefix))
-        return x[:, first:], kv
-    kvs = []
-    for index, inputs in enumerate(_layers((params, prefix), cfg.num_layers)):
-        last = functools.partial(layer, first=first) if index == cfg.num_layers - 1 else layer
-        x, new = rematerialised(last, cfg.remat)(x, inputs)
-        kvs.append(new)
-    return x, jax.tree.map(lambda *new: jnp.stack(new), *kvs)
-
-
-def _layers(stacked, count: int) -> list:
-    """The tree of each layer out of one with a leading layer axis; its gradient is one concatenation."""
-    leaves, treedef = jax.tree.flatten(stacked)
-    cut = [[part[0] for part in jax.lax.split(leaf, [1] * count)] for leaf in leaves]
-    return [jax.tree.unflatten(treedef, parts) for parts in zip(*cut, strict=True)]
-
-
-def rematerialised(layer, remat: str):
-    """`layer` with what its backward pass recomputes: nothing, all of it, or all but the attention
-    outputs.
-    """
-    if remat == "none":
-        return layer
-    policy = None if remat == "block" else jax.checkpoint_policies.save_only_these_names("attention")
-    return jax.checkpoint(layer, policy=policy, prevent_cse=False)
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[cfg.remat])
+    layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)  # a scan needs no guard against it
+    return jax.lax.scan(layer, x, (params, prefix))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flow matching: times, interpolation, guidance, the Euler sampler and the training loss. t = 0 is noise, t
-= 1 is the image.
+"""Flow matching: times, interpolation, guidance, the Euler sampler and the training loss.
+
+t = 0 is noise, t = 1 is the image.
 """
 
 from typing import NamedTuple
@@ -36,9 +37,7 @@ def coefficients(guidance: Guidance) -> dict[str, float]:
 
 
 def branches(guidance: Guidance) -> tuple[str, ...]:
-    """The branches that have to be computed: those whose weight is not exactly zero, in the order of the
-    batch axis.
-    """
+    """The branches whose weight is not exactly zero, in their order on the batch axis."""
     weights = coefficients(guidance)
     return tuple(name for name in BRANCHES if weights[name] != 0.0)
 
@@ -51,8 +50,9 @@ def guide(velocity: jax.Array, guidance: Guidance) -> jax.Array:
 
 
 def sample(velocity_fn, noise: jax.Array, times: jax.Array) -> jax.Array:
-    """Integrates dx/dt = velocity_fn(x, t) from noise (t = 0) to image (t = 1) with Euler steps; t is a
-    scalar.
+    """Integrates dx/dt = velocity_fn(x, t) from noise (t = 0) to image (t = 1) with Euler steps.
+
+    velocity_fn takes t as a scalar; times float32 [steps + 1].
     """
 
     def step(x, span):
@@ -66,8 +66,8 @@ def sample(velocity_fn, noise: jax.Array, times: jax.Array) -> jax.Array:
 def loss(velocity: jax.Array, x_0: jax.Array, x_1: jax.Array, num_target: jax.Array) -> jax.Array:
     """Per-sample mean square error against the target velocity x_1 - x_0 (paper eq. 5), float32 [B].
 
-    Args: velocity, x_0, x_1 float32 [B, P, C]; num_target int32 [B]: patches from there on are padding and
-    do not count.
+    Args: velocity, x_0, x_1 float32 [B, P, C]; num_target int32 [B]: patches from there on are padding, which
+    does not count.
     """
     error = jnp.square(velocity - (x_1 - x_0)).mean(axis=-1)  # [B, P]
     real = jnp.arange(error.shape[1])[None, :] < num_target[:, None]

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers of the blocks, and low-rank adapters on them: live, or merged into the kernels (paper eq.
-3).
-"""
+"""Linear layers, and low-rank adapters on them (paper eq. 3): live, or merged into the kernels."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
-from ditfuse_jax.ops.products import joined_matmul, matmul, one_cpu
+from ditfuse_jax.ops.products import joined, matmul, plain_adapted
+from ditfuse_jax.ops.tuning import Tuning
 
 
 class LoRAParam(nnx.Variable):
@@ -19,7 +19,15 @@ class Linear(nnx.Module):
     """x W (+ b) with W [in, out]; float32 out, multiplied in the compute dtype."""
 
     def __init__(
-        self, num_in: int, num_out: int, *, use_bias=True, init=None, dtype, param_dtype, rngs: nnx.Rngs
+        self,
+        num_in: int,
+        num_out: int,
+        *,
+        use_bias: bool = True,
+        init=None,
+        dtype: str,
+        param_dtype,
+        rngs: nnx.Rngs,
     ):
         init = init or nnx.initializers.lecun_normal()
         self.dtype = dtype
@@ -27,33 +35,40 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((num_out,), param_dtype)) if use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = matmul(x, self.kernel[...], self.dtype)
+        y = checkpoint_name(self.product(x), "linear")
         return y if self.bias is None else y + jnp.broadcast_to(self.bias[...].astype(jnp.float32), y.shape)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        return matmul(x, self.kernel[...], self.dtype)
 
 
 class LoRALinear(Linear):
-    """W x + scale * B A x. A starts as N(0, 1 / rank), B as zero (PEFT's "gaussian"), so the adapter starts
-    as nothing.
+    """x W + scale * x A B (+ b) with A [in, r] and B [r, out].
+
+    A starts as N(0, 1 / r) and B as zero (PEFT's "gaussian"), so the adapter starts as nothing.
     """
 
-    def __init__(self, num_in: int, num_out: int, *, lora: LoraConfig, rngs: nnx.Rngs, **linear):
+    def __init__(
+        self, num_in: int, num_out: int, *, lora: LoraConfig, tuning: Tuning, rngs: nnx.Rngs, **linear
+    ):
         super().__init__(num_in, num_out, rngs=rngs, **linear)
-        self.scale = lora.scale
+        self.scale, self.joins_adapter = lora.scale, tuning.joins_adapter
         self.lora_a = LoRAParam(jax.random.normal(rngs.params(), (num_in, lora.rank)) / lora.rank)
         self.lora_b = LoRAParam(jnp.zeros((lora.rank, num_out)))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        low = self.scale * matmul(x, self.lora_a[...], self.dtype)
-        if one_cpu() and self.bias is None:
-            return joined_matmul(x, self.kernel[...], low, self.lora_b[...], self.dtype)
-        return super().__call__(x) + matmul(low, self.lora_b[...], self.dtype)
+    def product(self, x: jax.Array) -> jax.Array:
+        low = checkpoint_name(self.scale * matmul(x, self.lora_a[...], self.dtype), "linear")
+        add = joined if self.joins_adapter else plain_adapted
+        return add(x, self.kernel[...], low, self.lora_b[...], self.dtype)
 
 
-def block_linear(cfg: TransformerConfig, name: str, num_in: int, num_out: int, **linear) -> Linear:
+def block_linear(
+    cfg: TransformerConfig, name: str, num_in: int, num_out: int, *, tuning: Tuning, **linear
+) -> Linear:
     """The linear layer `name` of a block: with a live adapter where cfg.lora targets it."""
     linear = {"use_bias": False, "dtype": cfg.dtype, **linear}
     if cfg.lora is not None and name in cfg.lora.targets:
-        return LoRALinear(num_in, num_out, lora=cfg.lora, **linear)
+        return LoRALinear(num_in, num_out, lora=cfg.lora, tuning=tuning, **linear)
     return Linear(num_in, num_out, **linear)
 
 

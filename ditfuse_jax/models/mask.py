@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hybrid attention mask (paper III-A3) as one integer per token.
 
-Text is causal, each source image is bidirectional within itself, the time token sees the whole prefix and
-itself, target
-patches see everything. What a token sees is therefore one run of keys, from the end of the left padding to
+Text is causal, a source image sees all of itself, the time token sees the whole prefix and itself, target
+patches see everything. So what a token sees is one run of keys: from the end of the left padding to
 `visible_until`.
 """
 

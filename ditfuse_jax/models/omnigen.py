@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OmniGen diffusion transformer: [text and source patches] [time token] [target patches] -> velocity of
-the target.
+"""The OmniGen diffusion transformer.
 
-The prefix (text and sources) never sees the time token or the target, so its keys and values are computed
-once per image
-(`prefix`) and shared by all steps (`velocity`). `__call__` is the same model as one pass, for training.
+    [text and source patches] [time token] [target patches] -> velocity of the target
+
+The prefix (text and sources) never sees the time token or the target. So its keys and values are computed
+once per image (`prefix`) and shared by all steps (`velocity`). `__call__` is the same model as one pass.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ditfuse_jax.config import PATCH, POSITION_GRID, TransformerConfig
 from ditfuse_jax.models.blocks import KV, RMSNorm, Rope, rope, run_blocks, stacked_blocks
 from ditfuse_jax.models.lora import Linear
 from ditfuse_jax.models.mask import attention_mask, suffix_visible_until
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 from ditfuse_jax.prompt import Prompt
 
 TIME_FREQUENCIES = 256
@@ -37,8 +38,9 @@ class Buffer(nnx.Variable):
 
 
 def patchify(latents: jax.Array) -> Patches:
-    """Cuts latents [B, h, w, C] with even h and w into h / 2 * w / 2 patches, placed in the centre of the
-    position table.
+    """Cuts latents [B, h, w, C] into h / 2 * w / 2 patches, placed in the centre of the position table.
+
+    Raises ValueError for odd or too large h and w.
     """
     batch, height, width, _ = latents.shape
     rows, columns = height // PATCH, width // PATCH
@@ -74,8 +76,8 @@ def centred_places(rows: int, columns: int) -> np.ndarray:
 def axis_table(width: int) -> np.ndarray:
     """float32 [192, D / 2]: sin | cos of one coordinate, which both halves of the position embedding share.
 
-    Source: OmniGen's get_2d_sincos_pos_embed: float32 coordinates arange(192) / 3, angles in float64; equal
-    to the last bit.
+    Source: OmniGen's get_2d_sincos_pos_embed (float32 coordinates arange(192) / 3, angles in float64), which
+    it equals bit for bit.
     """
     quarter = width // 4
     frequency = 1.0 / 10000 ** (np.arange(quarter, dtype=np.float64) / quarter)
@@ -84,9 +86,7 @@ def axis_table(width: int) -> np.ndarray:
 
 
 def position_embedding(place: jax.Array, width: int) -> jax.Array:
-    """float32 [..., D] of place int32 [..., 2]: the first half of the channels is the column's, the second
-    the row's.
-    """
+    """float32 [..., D] of place int32 [..., 2]: first the channels of the column, then those of the row."""
     table = jnp.asarray(axis_table(width))
     return jnp.concatenate([table[place[..., 1]], table[place[..., 0]]], axis=-1)
 
@@ -127,9 +127,19 @@ class FinalLayer(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Shapes: B rows, S prefix tokens, P target patches, C latent channels. All outputs are float32."""
+    """Shapes: B rows, S prefix tokens, P target patches, C latent channels. All outputs are float32.
 
-    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs, param_dtype=jnp.float32):
+    tuning: how to compute it on this machine, which changes results by rounding alone.
+    """
+
+    def __init__(
+        self,
+        cfg: TransformerConfig,
+        *,
+        rngs: nnx.Rngs,
+        param_dtype=jnp.float32,
+        tuning: Tuning = PORTABLE,
+    ):
         linear = {"param_dtype": param_dtype, "rngs": rngs}
         self.cfg = cfg
         self.embed = nnx.Embed(
@@ -145,11 +155,11 @@ class Transformer(nnx.Module):
             self.position_table = Buffer(jnp.zeros((POSITION_GRID**2, cfg.width), param_dtype))
         self.time_token = TimeEmbedding(cfg, **linear)
         self.time_embed = TimeEmbedding(cfg, **linear)
-        self.layers = stacked_blocks(cfg, param_dtype=param_dtype, rngs=rngs)
+        self.layers = stacked_blocks(cfg, tuning=tuning, **linear)
         self.norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
         self.final = FinalLayer(cfg, **linear)
 
-    def prefix(self, prompt: Prompt, sources: Patches, *, rope_length: jax.Array, unroll: bool = False) -> KV:
+    def prefix(self, prompt: Prompt, sources: Patches, *, rope_length: jax.Array) -> KV:
         """Runs the condition once and keeps its keys and values.
 
         Args:
@@ -157,13 +167,12 @@ class Transformer(nnx.Module):
           sources: each row's source patches, one source after the other; only sources with a slot have
             patches.
           rope_length: int32 [B], the length of the whole sequence of each row; `row_length` is the default.
-          unroll: as in `run_blocks`.
         Returns: KV, each [L, B, S, M, K].
         """
         x = self.embed_condition(prompt, sources)
         angles = rope(self.cfg, prompt.positions, rope_length)
         mask = attention_mask(prompt.visible_until, prompt.num_padding, x.shape[1])
-        return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True, unroll=unroll)[1]
+        return run_blocks(self.layers, self.cfg, x, angles, mask, prefix=None, keep_kv=True)[1]
 
     def velocity(
         self,
@@ -174,7 +183,6 @@ class Transformer(nnx.Module):
         *,
         num_target: jax.Array,
         rope_length: jax.Array,
-        unroll: bool = False,
     ) -> jax.Array:
         """Velocity of the target at time t, float32 [B, P, 4 C].
 
@@ -186,9 +194,7 @@ class Transformer(nnx.Module):
         angles, visible_until = self.suffix_layout(prompt, num_target, rope_length, x.values.shape[1])
         length = prompt.token_ids.shape[1] + tokens.shape[1]
         mask = attention_mask(visible_until, prompt.num_padding, length)
-        y, _ = run_blocks(
-            self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False, unroll=unroll
-        )
+        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False)
         return self.read_out(y[:, 1:], t)
 
     def __call__(
@@ -208,9 +214,10 @@ class Transformer(nnx.Module):
         visible_until = _join(prompt.visible_until, suffix_visible)
         mask = attention_mask(visible_until, prompt.num_padding, tokens.shape[1])
         prefix = prompt.token_ids.shape[1]
-        layout = {"split": prefix, "first": prefix + 1, "unroll": True}
-        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, **layout)
-        return self.read_out(y, t)
+        y, _ = run_blocks(
+            self.layers, self.cfg, tokens, angles, mask, prefix=None, keep_kv=False, split=prefix
+        )
+        return self.read_out(y[:, prefix + 1 :], t)
 
     def embed_condition(self, prompt: Prompt, sources: Patches) -> jax.Array:
         """float32 [B, S, D]: word embeddings, overwritten by source patches where a slot is."""
@@ -234,9 +241,7 @@ class Transformer(nnx.Module):
     def suffix_layout(
         self, prompt: Prompt, num_target, rope_length, num_patches: int
     ) -> tuple[Rope, jax.Array]:
-        """RoPE angles and visible_until of the time token and the target, which follow the prefix in
-        position.
-        """
+        """RoPE angles and visible_until of time token and target, whose positions follow the prefix."""
         first = prompt.token_ids.shape[1] - jnp.asarray(prompt.num_padding)
         positions = first[:, None] + jnp.arange(1 + num_patches)[None, :]
         visible_until = suffix_visible_until(num_target, prompt.token_ids.shape[1], num_patches)
@@ -248,8 +253,9 @@ class Transformer(nnx.Module):
 
 
 def source_index(slots: jax.Array, length: int) -> jax.Array:
-    """int32 [B, S]: which of the row's source patches stands at each prefix token, -1 for text. slots int32
-    [B, n, 2].
+    """int32 [B, S]: which of the row's source patches stands at each prefix token, -1 for text.
+
+    slots: int32 [B, n, 2], first and last + 1 token of each source.
     """
     start, stop = slots[..., 0, None], slots[..., 1, None]  # [B, n, 1]
     count = stop - start

@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The KL autoencoder of Stable Diffusion (diffusers AutoencoderKL), NHWC and float32."""
+"""The KL autoencoder of Stable Diffusion (diffusers AutoencoderKL), NHWC and float32.
+
+Images may be padded below and to the right, so that a few programs do for all sizes:
+
+    X X X .      X: the image; its size is data of the program
+    X X X .      .: padding up to the program's size
+    . . . .
+
+Every layer takes an optional mask that says which pixels are the image's, at full resolution: bool
+[1, H, W, 1]. Norms and attention then leave the padding out, and before each convolution it is zero, which is
+what a convolution sees beyond the border. So the results are those of the image alone.
+"""
 
 from typing import NamedTuple
 
@@ -21,6 +32,27 @@ class Moments(NamedTuple):
     logvar: jax.Array  # [B, h, w, C], clipped
 
 
+def inside(mask: jax.Array | None, x: jax.Array) -> jax.Array | None:
+    """The mask at the resolution of x [B, H, W, C]; None stays None."""
+    if mask is None:
+        return None
+    step = mask.shape[1] // x.shape[1]
+    return mask[:, ::step, ::step]
+
+
+def clear(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """x [B, H, W, C] with zeros outside the mask."""
+    return x if mask is None else jnp.where(inside(mask, x), x, 0.0)
+
+
+def mask_of(size: jax.Array | None, height: int, width: int) -> jax.Array | None:
+    """Bool [1, H, W, 1]: the upper left part of `size`, int32 [2]; None stays None."""
+    if size is None:
+        return None
+    rows, columns = jnp.arange(height) < size[0], jnp.arange(width) < size[1]
+    return (rows[:, None] & columns[None, :])[None, :, :, None]
+
+
 class GroupNorm(nnx.Module):
     """Group norm of NHWC. Sums run over pixels first: groups of few channels make poor vectors on CPU."""
 
@@ -29,8 +61,9 @@ class GroupNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, x: jax.Array, where: jax.Array | None = None) -> jax.Array:
-        """x [B, H, W, C] -> the same shape, by mean and variance of the pixels `where`, bool [1, H, W, 1]."""
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """x [B, H, W, C] -> the same shape, by mean and variance of the pixels in the mask."""
+        where = inside(mask, x)
         mean = self.over_group(x.mean(axis=(1, 2), where=where))  # [B, C]
         centred = x - mean[:, None, None, :]
         variance = self.over_group(jnp.square(centred).mean(axis=(1, 2), where=where))
@@ -61,9 +94,9 @@ class Resnet(nnx.Module):
         self.conv2 = conv3(out, out, rngs=rngs)
         self.shortcut = conv1(channels, out, rngs=rngs) if channels != out else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.conv1(jax.nn.silu(self.norm1(x)))
-        y = self.conv2(jax.nn.silu(self.norm2(y)))
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        y = self.conv1(clear(jax.nn.silu(self.norm1(x, mask)), mask))
+        y = self.conv2(clear(jax.nn.silu(self.norm2(y, mask)), mask))
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
@@ -77,9 +110,11 @@ class Attention(nnx.Module):
         self.v = nnx.Linear(channels, channels, rngs=rngs)
         self.out = nnx.Linear(channels, channels, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.norm(x).reshape(len(x), -1, x.shape[-1])  # [B, T, C]
-        y = attend(self.q(y), self.k(y), self.v(y), jnp.zeros(y.shape[1]))
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        y = self.norm(x, mask).reshape(len(x), -1, x.shape[-1])  # [B, T, C]
+        lowest = jnp.finfo(x.dtype).min
+        bias = jnp.zeros(y.shape[1]) if mask is None else jnp.where(inside(mask, x).reshape(-1), 0.0, lowest)
+        y = attend(self.q(y), self.k(y), self.v(y), bias)
         return x + self.out(y).reshape(x.shape)
 
 
@@ -106,8 +141,10 @@ class Mid(nnx.Module):
         self.resnets = nnx.List([Resnet(channels, channels, groups, rngs=rngs) for _ in range(2)])
         self.attn = Attention(channels, groups, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.resnets[1](self.attn(self.resnets[0](x)))
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        x = self.resnets[0](x, mask)
+        x = self.attn(x, mask)
+        return self.resnets[1](x, mask)
 
 
 def resnets(channels: int, out: int, count: int, groups: int, *, rngs: nnx.Rngs) -> nnx.List:
@@ -124,10 +161,10 @@ class Down(nnx.Module):
         # The reference pads below and to the right only.
         self.downsample = None if last else nnx.Conv(out, out, (3, 3), 2, padding=((0, 1), (0, 1)), rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         for resnet in self.resnets:
-            x = resnet(x)
-        return x if self.downsample is None else self.downsample(x)
+            x = resnet(x, mask)
+        return x if self.downsample is None else self.downsample(clear(x, mask))
 
 
 class Up(nnx.Module):
@@ -137,10 +174,10 @@ class Up(nnx.Module):
         self.resnets = resnets(channels, out, cfg.layers_per_block + 1, cfg.norm_groups, rngs=rngs)
         self.upsample = None if last else conv3(out, out, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         for resnet in self.resnets:
-            x = resnet(x)
-        return x if self.upsample is None else self.upsample(nearest(x))
+            x = resnet(x, mask)
+        return x if self.upsample is None else self.upsample(clear(nearest(x), mask))
 
 
 def nearest(x: jax.Array) -> jax.Array:
@@ -160,12 +197,12 @@ class Encoder(nnx.Module):
         self.norm_out = GroupNorm(widths[-1], cfg.norm_groups)
         self.conv_out = conv3(widths[-1], 2 * cfg.latent_channels, rngs=rngs)
 
-    def __call__(self, pixels: jax.Array) -> jax.Array:
-        x = self.conv_in(pixels)
+    def __call__(self, pixels: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        x = self.conv_in(clear(pixels, mask))
         for block in self.down:
-            x = block(x)
-        x = self.mid(x)
-        return self.conv_out(jax.nn.silu(self.norm_out(x)))
+            x = block(x, mask)
+        x = self.mid(x, mask)
+        return self.conv_out(clear(jax.nn.silu(self.norm_out(x, mask)), mask))
 
 
 class Decoder(nnx.Module):
@@ -180,11 +217,11 @@ class Decoder(nnx.Module):
         self.norm_out = GroupNorm(widths[-1], cfg.norm_groups)
         self.conv_out = conv3(widths[-1], 3, rngs=rngs)
 
-    def __call__(self, code: jax.Array) -> jax.Array:
-        x = self.mid(self.conv_in(code))
+    def __call__(self, code: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        x = self.mid(self.conv_in(clear(code, mask)), mask)
         for block in self.up:
-            x = block(x)
-        return self.conv_out(jax.nn.silu(self.norm_out(x)))
+            x = block(x, mask)
+        return self.conv_out(clear(jax.nn.silu(self.norm_out(x, mask)), mask))
 
 
 class VAE(nnx.Module):
@@ -197,21 +234,34 @@ class VAE(nnx.Module):
         self.post_quant = conv1(cfg.latent_channels, cfg.latent_channels, rngs=rngs)
         self.decoder = Decoder(cfg, rngs=rngs)
 
-    def moments(self, pixels: jax.Array) -> Moments:
-        """Posterior of pixels float32 [B, H, W, 3] in [-1, 1]; ValueError unless H and W fit the factor."""
+    def moments(self, pixels: jax.Array, size: jax.Array | None = None) -> Moments:
+        """Posterior of pixels float32 [B, H, W, 3] in [-1, 1].
+
+        size: int32 [2], height and width in pixels of the upper left part that is the image, multiples of the
+        factor; None: all of it. What is returned outside of size / factor means nothing.
+        Raises ValueError unless H and W are multiples of the factor.
+        """
         for name, side in zip(("height", "width"), pixels.shape[1:3], strict=True):
             if side % self.cfg.factor:
                 raise ValueError(f"{name} {side} is not a multiple of {self.cfg.factor}; pad or crop first")
-        mean, logvar = jnp.split(self.quant(self.encoder(pixels)), 2, axis=-1)
+        code = self.encoder(pixels, mask_of(size, *pixels.shape[1:3]))
+        mean, logvar = jnp.split(self.quant(code), 2, axis=-1)
         return Moments(mean, jnp.clip(logvar, *LOGVAR_RANGE))
 
-    def encode(self, pixels: jax.Array) -> jax.Array:
-        """Latents [B, h, w, C] of pixels [B, H, W, 3]: the posterior's mode, scaled."""
-        return self.scaled(self.moments(pixels).mean)
+    def encode(self, pixels: jax.Array, size: jax.Array | None = None) -> jax.Array:
+        """Latents [B, h, w, C] of pixels [B, H, W, 3]: the mode, scaled. size: as in `moments`."""
+        return self.scaled(self.moments(pixels, size).mean)
 
-    def decode(self, latents: jax.Array) -> jax.Array:
-        """Pixels [B, H, W, 3], not clipped, of latents [B, h, w, C]."""
-        return self.decoder(self.post_quant(self.unscaled(latents)))
+    def decode(self, latents: jax.Array, size: jax.Array | None = None) -> jax.Array:
+        """Pixels [B, H, W, 3], not clipped, of latents [B, h, w, C].
+
+        size: int32 [2], height and width in latent cells of the upper left part that is the image; None: all
+        of it. What is returned outside of size * factor means nothing.
+        """
+        factor = self.cfg.factor
+        height, width = (factor * side for side in latents.shape[1:3])
+        mask = mask_of(None if size is None else factor * size, height, width)
+        return self.decoder(self.post_quant(self.unscaled(latents)), mask)
 
     def scaled(self, mean: jax.Array) -> jax.Array:
         return (mean - self.cfg.shift_factor) * self.cfg.scaling_factor

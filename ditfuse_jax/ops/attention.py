@@ -8,30 +8,48 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ditfuse_jax.ops.products import product
+from ditfuse_jax.ops.products import plain_product, product
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
-MAX_SCORES = 2**27  # attention scores in memory at once
-# On CPU scores that stay near a core make attention faster: 2.5 times forward, 1.5 times with backward.
-MAX_SCORES_CPU = 2**20
 MIN_QUERIES = 64  # in a chunk
 
 
-def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, split: int = 0, max_scores=MAX_SCORES
-) -> jax.Array:
+def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     """Masked attention of q [B, T, N, K] over k, v [B, S, M, K] with N a multiple of M; float32 [B, T, N, K].
 
-    mask bool [B, T, S]; the first `split` queries see only the first `split` keys. Heads go before tokens
-    first: on CPU that is 2.4 times faster than the [B, T, N, K] layout. Scores are never kept: the backward
-    pass makes them again (as in FlashAttention, Dao et al. 2022), and no more than `max_scores` exist at
-    once, block by block of heads and, if need be, of queries.
+    mask: bool [B, T, S], true where a query sees a key.
     """
+    k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    scores = plain_product("btnk,bsnk->bnts", q, k, q.dtype.name) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min))
+    return plain_product("bnts,bsnk->btnk", weights, v, v.dtype.name)
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    *,
+    split: int = 0,
+    tuning: Tuning = PORTABLE,
+) -> jax.Array:
+    """`plain_attention` that never holds more than `tuning.max_scores` scores.
+
+    Scores are computed for a block of heads and, if need be, of queries at a time, and again in the backward
+    pass (as in FlashAttention, Dao et al. 2022). The heads go before the tokens, which XLA:CPU multiplies
+    faster.
+
+    Args: split: the first `split` queries see none of the keys from `split` on; these scores are skipped.
+    """
+    if tuning.attention == "plain":
+        return plain_attention(q, k, v, mask)
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
     with jax.named_scope("attention"):
         q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4)  # [B, M, N / M, T, K]
         k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)  # [B, M, S, K]
-        y = _attention(q, k, v, mask, split, max_scores)
+        y = _attention(q, k, v, mask, split, tuning.max_scores)
         return y.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
@@ -42,15 +60,15 @@ def _attention(q, k, v, mask, split, max_scores):
 
 
 def _attention_forward(q, k, v, mask, split, max_scores):
-    y, total = _by_heads(_attend_parts, (q, k, v), mask, split, max_scores)
-    y, total = checkpoint_name(y, "attention"), checkpoint_name(total, "attention")
-    return y, (q, k, v, mask, y, total)
+    y, lse = _by_heads(_attend_parts, (q, k, v), mask, split, max_scores)
+    y, lse = checkpoint_name(y, "attention"), checkpoint_name(lse, "attention")
+    return y, (q, k, v, mask, y, lse)
 
 
 def _attention_backward(split, max_scores, kept, dy):
-    q, k, v, mask, y, total = kept
-    pull = jnp.sum(y * dy, axis=-1)  # [B, M, G, T], what the softmax subtracts
-    grads = _by_heads(_pull_back_parts, (q, k, v, total, pull, dy), mask, split, max_scores)
+    q, k, v, mask, y, lse = kept
+    delta = jnp.sum(y * dy, axis=-1)  # [B, M, G, T], FlashAttention's D
+    grads = _by_heads(_attend_backward_parts, (q, k, v, lse, delta, dy), mask, split, max_scores)
     return *(grad.astype(x.dtype) for grad, x in zip(grads, (q, k, v), strict=True)), None
 
 
@@ -64,24 +82,24 @@ def _scores(q, k, mask):
 
 
 def _attend(q, k, v, mask):
-    """float32 [B, M, G, T, K], and the logarithm [B, M, G, T] of what each softmax divides by."""
+    """Output float32 [B, M, G, T, K] and log-sum-exp of the scores, float32 [B, M, G, T]."""
     scores = _scores(_merged(q), k, _of_groups(mask, q))
     peak = scores.max(axis=-1, keepdims=True)
     weights = jnp.exp(scores - peak)
-    total = weights.sum(axis=-1, keepdims=True)
-    y = product("bmts,bmsk->bmtk", weights, v, v.dtype.name) / total
-    return y.reshape(q.shape), (peak + jnp.log(total)).reshape(q.shape[:-1])
+    denominator = weights.sum(axis=-1, keepdims=True)
+    y = product("bmts,bmsk->bmtk", weights, v, v.dtype.name) / denominator
+    return y.reshape(q.shape), (peak + jnp.log(denominator)).reshape(q.shape[:-1])
 
 
-def _pull_back(q, k, v, total, pull, dy, mask):
-    """Gradients of q, k, v, float32, from that of y; total and pull [B, M, G, T]."""
+def _attend_backward(q, k, v, lse, delta, dy, mask):
+    """Gradients of q, k, v, float32, from that of y; lse and delta [B, M, G, T]."""
     dtype, shape = q.dtype.name, q.shape
     mask = _of_groups(mask, q)
-    q, dy, total, pull = map(_merged, (q, dy, total[..., None], pull[..., None]))
-    weights = jnp.where(mask, jnp.exp(_scores(q, k, mask) - total), 0.0)
+    q, dy, lse, delta = map(_merged, (q, dy, lse[..., None], delta[..., None]))
+    weights = jnp.where(mask, jnp.exp(_scores(q, k, mask) - lse), 0.0)
     dv = product("bmts,bmtk->bmsk", weights, dy, dtype)
     dweights = product("bmtk,bmsk->bmts", dy, v, dtype)
-    dscores = weights * (dweights - pull) * shape[-1] ** -0.5
+    dscores = weights * (dweights - delta) * shape[-1] ** -0.5
     dq = product("bmts,bmsk->bmtk", dscores, k, dtype)
     return dq.reshape(shape), product("bmts,bmtk->bmsk", dscores, q, dtype), dv
 
@@ -144,14 +162,14 @@ def _attend_parts(arrays, mask, split: int, max_scores: int):
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=3), *done)
 
 
-def _pull_back_parts(arrays, mask, split: int, max_scores: int):
-    """`_pull_back` over the queries before and behind `split`."""
+def _attend_backward_parts(arrays, mask, split: int, max_scores: int):
+    """`_attend_backward` over the queries before and behind `split`."""
     k, v = arrays[1:3]
     dq, dk, dv = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
     for queries, keys in _parts(arrays[0].shape[3], k.shape[2], split):
-        q, total, pull, dy = (x[:, :, :, queries] for x in (arrays[0], *arrays[3:]))
-        part = (q, k[:, :, :keys], v[:, :, :keys], total, pull, dy)
-        grads = _pull_back_chunks(part, mask[:, queries, :keys], max_scores)
+        q, lse, delta, dy = (x[:, :, :, queries] for x in (arrays[0], *arrays[3:]))
+        part = (q, k[:, :, :keys], v[:, :, :keys], lse, delta, dy)
+        grads = _attend_backward_chunks(part, mask[:, queries, :keys], max_scores)
         dq.append(grads[0])
         dk, dv = (x.at[:, :, :keys].add(grad) for x, grad in zip((dk, dv), grads[1:], strict=True))
     return jnp.concatenate(dq, axis=3), dk, dv
@@ -172,19 +190,19 @@ def _attend_chunks(q, k, v, mask, max_scores: int):
     return tuple(_join_cut(x, q.shape[3]) for x in done)
 
 
-def _pull_back_chunks(arrays, mask, max_scores: int):
-    """`_pull_back` over runs of queries; the gradients of keys and values add up."""
-    q, k, v, total, pull, dy = arrays
+def _attend_backward_chunks(arrays, mask, max_scores: int):
+    """`_attend_backward` over runs of queries; the gradients of keys and values add up."""
+    q, k, v, lse, delta, dy = arrays
     queries = _chunk(q, k, max_scores)
     if q.shape[3] <= queries:
-        return _pull_back(*arrays, mask)
+        return _attend_backward(*arrays, mask)
 
     def add(sums, part):
-        q, total, pull, dy, mask = part
-        dq, dk, dv = _pull_back(q, k, v, total, pull, dy, mask)
+        q, lse, delta, dy, mask = part
+        dq, dk, dv = _attend_backward(q, k, v, lse, delta, dy, mask)
         return (sums[0] + dk, sums[1] + dv), dq
 
-    chunks = [_cut(x, queries, axis=3) for x in (q, total, pull, dy)]
+    chunks = [_cut(x, queries, axis=3) for x in (q, lse, delta, dy)]
     zeros = jnp.zeros(k.shape, jnp.float32)
     (dk, dv), dq = jax.lax.scan(add, (zeros, zeros), (*chunks, _cut(mask, queries, axis=1)))
     return _join_cut(dq, q.shape[3]), dk, dv

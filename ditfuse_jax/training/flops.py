@@ -58,8 +58,7 @@ def transformer_row(cfg: TransformerConfig, prefix: int, suffix: int, draws: int
 
     Several draws of a row share one pass over its prefix.
 
-    A frozen base has no weight gradients. What rematerialisation repeats is not counted; what the last layer
-    leaves out for tokens that nobody reads (one CPU, layers written out) is.
+    A frozen base has no weight gradients. What the backward pass recomputes is not counted.
     """
     base = 4 if cfg.lora else 6
     linear = (base * linear_weights(cfg) + 6 * lora_weights(cfg)) * (prefix + draws * suffix)

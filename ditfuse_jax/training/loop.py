@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from ditfuse_jax.data.loader import Batch, Loader, make_loader
 from ditfuse_jax.data.mixture import Mixture
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.training import flops, validation
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.log import Clock, Log, progress, record
@@ -116,6 +117,7 @@ def train(
     *,
     mesh: Mesh,
     workdir: Path,
+    tuning: Tuning,
 ) -> int:
     """Trains until config.steps, or until SIGTERM or Ctrl-C; returns the number of steps done.
 
@@ -132,7 +134,7 @@ def train(
     with Log(workdir, last_step=step) as log:
         begin = f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps"
         log.say(f"{begin}, {', '.join(map(str, config.mixture.buckets))} pixels")
-        run = Run(config, frozen, data, mesh, workdir, checkpoints, log, origin)
+        run = Run(config, frozen, data, mesh, workdir, tuning, checkpoints, log, origin)
         step = take_steps(run, state, step)
     if step < config.steps:
         log.say(f"asked to stop: step {step} is saved; the same command continues")
@@ -147,6 +149,7 @@ class Run(NamedTuple):
     data: Data
     mesh: Mesh
     workdir: Path
+    tuning: Tuning
     checkpoints: Checkpoints
     log: Log
     origin: dict  # see `fingerprints`
@@ -161,7 +164,7 @@ def take_steps(run: Run, state: TrainState, step: int) -> int:
     pending, stopping = None, False
     while step < config.steps and not stopping:
         fed = feed.next(stop.asked)
-        state, metrics = train_step(state, run.frozen, fed.batch, fed.stop, config=config)
+        state, metrics = train_step(state, run.frozen, fed.batch, fed.stop, config=config, tuning=run.tuning)
         step += 1
         stopping = report.finish(pending)  # of the step before, while this one runs
         pending = Pending(step, metrics, fed.index, fed.row_flops)
@@ -171,7 +174,7 @@ def take_steps(run: Run, state: TrainState, step: int) -> int:
             continue
         stopping |= report.finish(pending)  # nothing is kept of a step that is not known to be finite
         pending = None
-        loss = validate(state, run.frozen, fixed, step, config, log, run.workdir) if validates else None
+        loss = validate(run, state, fixed, step) if validates else None
         if saves or stopping:
             notes = run.origin | code_notes(state, fed.batch, config)
             checkpoints.save(state, config, step=step, loss=loss, notes=notes)
@@ -222,16 +225,14 @@ def fixed_batches(data: Data, config: TrainConfig, mesh: Mesh) -> validation.Hel
     return validation.held_out([put_batch(batch, config.batch_size, mesh) for batch in rows], config)
 
 
-def validate(
-    state: TrainState, frozen: Frozen, fixed, step: int, config: TrainConfig, log: Log, workdir: Path
-) -> float:
+def validate(run: Run, state: TrainState, fixed, step: int) -> float:
     """Losses and pictures of the held-out batches, logged; returns the loss."""
-    params = state.ema or state.params
-    found = validation.losses(params, frozen, fixed, config)
-    sheet = validation.pictures(params, frozen, fixed, config)
+    config, log, params = run.config, run.log, state.ema or state.params
+    found = validation.losses(params, run.frozen, fixed, config, run.tuning)
+    sheet = validation.pictures(params, run.frozen, fixed, config, run.tuning)
     log.write({"step": step, "validation_loss": found["loss"], "validation_task_loss": found["task_loss"]})
     log.picture("pictures", sheet, step)
     if jax.process_index() == 0:
-        validation.write_picture(sheet, workdir / "pictures" / f"step_{step:06d}.png")
+        validation.write_picture(sheet, run.workdir / "pictures" / f"step_{step:06d}.png")
     log.say(f"step {step}/{config.steps}  validation loss {found['loss']:.4f}")
     return found["loss"]

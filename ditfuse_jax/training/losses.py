@@ -13,6 +13,7 @@ from ditfuse_jax.models import flow, padded_vae
 from ditfuse_jax.models.omnigen import Patches, Transformer, cut
 from ditfuse_jax.models.omnigen import row_length as own_length
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
 
@@ -100,9 +101,20 @@ def at_noise(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
     return ((jnp.arange(count)[None, :] + start) / count < share).reshape(shape)
 
 
-def flow_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:
+def row_losses(
+    params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig, tuning: Tuning
+) -> jax.Array:
+    """The loss of the run's stage for each row, float32 [B]."""
+    if config.stage == "vae":
+        return vae_loss(params, frozen, batch, drawn, config)
+    return flow_loss(params, frozen, batch, drawn, config, tuning)
+
+
+def flow_loss(
+    params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig, tuning: Tuning
+) -> jax.Array:
     """Flow-matching loss of each row, float32 [B] (paper eq. 5)."""
-    model = fill(transformer(config), params | frozen.model)
+    model = fill(transformer(config, tuning), params | frozen.model)
     found = condition(fill(vae(config), frozen.vae), batch, padded=config.mixture.varied)
     return velocity_loss(model, batch.prompt, found, drawn)
 
@@ -132,12 +144,10 @@ def _mean_of_draws(model: Transformer, prompt, found: Condition, drawn: Draw) ->
     x_t = target._replace(values=flow.interpolate(noise.values, target.values, t))
     num_target = found.grid.prod(axis=1)
     rope_length = own_length(prompt, num_target)
-    cache = model.prefix(prompt, found.sources, rope_length=rope_length, unroll=True)
+    cache = model.prefix(prompt, found.sources, rope_length=rope_length)
     cache = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), cache)
     prompt, num_target, rope_length = jax.tree.map(repeat, (prompt, num_target, rope_length))
-    velocity = model.velocity(
-        x_t, t, cache, prompt, num_target=num_target, rope_length=rope_length, unroll=True
-    )
+    velocity = model.velocity(x_t, t, cache, prompt, num_target=num_target, rope_length=rope_length)
     return flow.loss(velocity, noise.values, target.values, num_target).reshape(rows, count).mean(axis=1)
 
 
@@ -165,6 +175,3 @@ def edge_error(error: jax.Array) -> jax.Array:
 
 def rows_mean(x: jax.Array) -> jax.Array:
     return x.mean(axis=tuple(range(1, x.ndim)))
-
-
-LOSSES = {"model": flow_loss, "vae": vae_loss}

@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data import mixture, samples
 from ditfuse_jax.data.loader import Tokenizer
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
@@ -51,7 +53,8 @@ def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
     check_memory(config, mesh)
     frozen = frozen_weights(config, mesh)
     start = functools.partial(trained_weights, config, mesh)
-    return train(config, start, frozen, data, mesh=mesh, workdir=place.workdir)
+    tuning = Tuning.choose(jax.default_backend(), mesh.size)
+    return train(config, start, frozen, data, mesh=mesh, workdir=place.workdir, tuning=tuning)
 
 
 def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:

@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.data.mixture import TASKS
 from ditfuse_jax.ops.products import exact_products
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 from ditfuse_jax.training.config import TrainConfig
-from ditfuse_jax.training.losses import LOSSES, Draw, draw, to_pixels
+from ditfuse_jax.training.losses import Draw, draw, row_losses, to_pixels
 from ditfuse_jax.training.optimizer import learning_rate, optimizer
 from ditfuse_jax.training.sharding import replicated, shardings
 from ditfuse_jax.training.trainable import Frozen, Params, shapes, vae
@@ -96,10 +97,10 @@ def cropped(key: jax.Array, batch, side: int):
     return batch._replace(sources=sources, target=target)
 
 
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "tuning"), donate_argnames="state")
 @exact_products
 def train_step(
-    state: TrainState, frozen: Frozen, batch, stop, *, config: TrainConfig
+    state: TrainState, frozen: Frozen, batch, stop, *, config: TrainConfig, tuning: Tuning = PORTABLE
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step on a batch of B rows.
 
@@ -109,7 +110,7 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     batch, drawn = step_input(key, batch, config)
-    losses, grads = accumulate(state.params, frozen, batch, drawn, config)
+    losses, grads = accumulate(state.params, frozen, batch, drawn, config, tuning)
     updates, opt_state = optimizer(config.optim, config.steps).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(
@@ -122,12 +123,12 @@ def train_step(
 
 
 def accumulate(
-    params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig
+    params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig, tuning: Tuning = PORTABLE
 ) -> tuple[jax.Array, Params]:
     """Loss of each row [B] and the gradient of their mean, one micro-batch after the other."""
 
     def objective(params, batch, drawn):
-        losses = LOSSES[config.stage](params, frozen, batch, drawn, config)
+        losses = row_losses(params, frozen, batch, drawn, config, tuning)
         return losses.mean(), losses
 
     gradient = jax.grad(objective, has_aux=True)
@@ -161,11 +162,13 @@ def per_task(losses: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:
     return losses @ member / jnp.maximum(rows, 1.0), rows
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "tuning"))
 @exact_products
-def held_out_losses(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
+def held_out_losses(
+    params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig, tuning: Tuning = PORTABLE
+) -> jax.Array:
     """Loss of each row [B] with the given noise and times."""
-    return LOSSES[config.stage](params, frozen, batch, drawn, config)
+    return row_losses(params, frozen, batch, drawn, config, tuning)
 
 
 @jax.jit

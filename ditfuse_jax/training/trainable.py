@@ -11,6 +11,7 @@ from ditfuse_jax.checkpoints.flat import flatten
 from ditfuse_jax.models.lora import LoRAParam
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 from ditfuse_jax.training.config import TrainConfig
 
 Params = dict[str, jax.Array]  # {dot path: array}, the names of the checkpoint folder
@@ -23,9 +24,9 @@ class Frozen(NamedTuple):
     vae: Params
 
 
-def transformer(config: TrainConfig) -> Transformer:
+def transformer(config: TrainConfig, tuning: Tuning = PORTABLE) -> Transformer:
     """The transformer, shapes only."""
-    return nnx.eval_shape(lambda: Transformer(config.model, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: Transformer(config.model, tuning=tuning, rngs=nnx.Rngs(0)))
 
 
 def vae(config: TrainConfig) -> VAE:

@@ -17,6 +17,7 @@ from ditfuse_jax.data.mixture import TASKS
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import patchify, row_length, unpatchify
 from ditfuse_jax.ops.products import exact_products
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.losses import Draw, condition, draw
 from ditfuse_jax.training.step import held_out_losses
@@ -55,12 +56,13 @@ def _draw(key, batch, *, config, place):
     return jax.lax.with_sharding_constraint(draw(key, batch, config), place)
 
 
-def losses(params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig) -> dict:
+def losses(
+    params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig, tuning: Tuning = PORTABLE
+) -> dict:
     """{"loss": mean over all rows, "task_loss": {task: mean}}."""
     pairs = zip(fixed.batches, fixed.draws, strict=True)
-    found = [
-        (held_out_losses(params, frozen, batch, drawn, config=config), batch.task) for batch, drawn in pairs
-    ]
+    run = functools.partial(held_out_losses, params, frozen, config=config, tuning=tuning)
+    found = [(run(batch, drawn), batch.task) for batch, drawn in pairs]
     rows = np.concatenate([fetch(loss) for loss, _ in found])
     tasks = np.concatenate([fetch(task) for _, task in found])
     return {
@@ -69,20 +71,24 @@ def losses(params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig) 
     }
 
 
-def pictures(params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig) -> np.ndarray:
+def pictures(
+    params: Params, frozen: Frozen, fixed: HeldOut, config: TrainConfig, tuning: Tuning = PORTABLE
+) -> np.ndarray:
     """uint8 [H, W, 3]: one row of sources, result, target for each of the first rows."""
-    make = fused if config.stage == "model" else reconstructed
+    make = functools.partial(fused, tuning=tuning) if config.stage == "model" else reconstructed
     batch, drawn = fixed.batches[0], fixed.draws[0]
     result = fetch(make(params, frozen, batch, drawn, config=config))
     images = np.concatenate([fetch(batch.sources), result[:, None], fetch(batch.target)[:, None]], axis=1)
     return grid(images[: config.picture_rows])
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "tuning"))
 @exact_products
-def fused(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
+def fused(
+    params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig, tuning: Tuning
+) -> jax.Array:
     """The conditional branch alone, config.picture_steps Euler steps from drawn.noise; uint8 [B, H, W, 3]."""
-    model = fill(transformer(config), params | frozen.model)
+    model = fill(transformer(config, tuning), params | frozen.model)
     autoencoder = fill(vae(config), frozen.vae)
     sources = condition(autoencoder, batch, padded=False).sources  # validation's images fill their arrays
     noise = patchify(drawn.noise)

@@ -312,7 +312,9 @@ def test_nan_in_an_adapter_is_named(tmp_path, folder):
     tensors = load_file(broken / "adapter_model.safetensors")
     next(iter(tensors.values()))[0] = np.nan
     save_file(tensors, broken / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=r"adapter_model.safetensors is no usable adapter(?s:.)*lora_A.weight holds NaN"):
+    with pytest.raises(
+        ValueError, match=r"adapter_model.safetensors is no usable adapter(?s:.)*lora_A.weight holds NaN"
+    ):
         DiTFuse.load(folder, lora=broken)
 
 

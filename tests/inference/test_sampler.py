@@ -10,7 +10,7 @@ from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.inference import sampler
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
-from ditfuse_jax.ops.attention import attention
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import encode, load_tokenizer, render
 
 GUIDANCE = Guidance(2.0, 1.6)
@@ -135,20 +135,18 @@ def test_bf16_weights_run_and_stay_close(tokenizer):
     )  # the reference's own bf16 error is 0.6 to 1.3 %
 
 
-@pytest.mark.parametrize("max_scores", [9 * 150, 9 * 64, 4 * 9 * 150])
-def test_attention_in_small_pieces_is_the_same(max_scores):
-    rng = np.random.default_rng(0)
-    q = jnp.asarray(rng.standard_normal((2, 150, 8, 8), dtype=np.float32))
-    k, v = jnp.asarray(rng.standard_normal((2, 2, 9, 4, 8), dtype=np.float32))
-    mask = jnp.asarray(rng.random((2, 150, 9)) < 0.7).at[:, :, 0].set(True)
-    pieces = attention(q, k, v, mask, max_scores=max_scores)
-    np.testing.assert_allclose(pieces, attention(q, k, v, mask), atol=1e-6)
-
-
-def test_accelerators_multiply_float32_in_full(network, tokenizer):
+def test_float32_is_multiplied_in_full(network, tokenizer):
     rows = sampler.layout([row(4, 4)], branches(GUIDANCE), tokenizer)
-    run = sampler.programs("gpu").prefix
+    run = sampler.programs(network.tuning).prefix
     text = run.lower(network.graph, network.params, rows.prompt, rows.sources, rows.rope_length).as_text()
     assert text.count("HIGHEST") >= text.count("dot_general")
-    got = run(network.graph, network.params, rows.prompt, rows.sources, rows.rope_length)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, sampler.prefix(network, rows))
+
+
+def test_a_tuned_network_gives_the_same_latents(network, tokenizer):
+    tuning = Tuning.choose("cpu", 1)
+    graph, _ = nnx.split(
+        nnx.eval_shape(lambda: Transformer(TransformerConfig.tiny(), tuning=tuning, rngs=nnx.Rngs(0)))
+    )
+    tuned = sampler.Network(graph, network.params, tuning)
+    got = run(tuned, tokenizer, [row(8, 12)], [noise(8, 12)])[0]
+    np.testing.assert_allclose(got, run(network, tokenizer, [row(8, 12)], [noise(8, 12)])[0], atol=2e-5)

@@ -188,7 +188,7 @@ def test_released_weights_take_tiles_of_their_largest_shape():
     config = CheckpointConfig(model=TransformerConfig.omnigen_v1(), vae=vae, sampling=proposed)
     assert tiles_at_once(config, tiling, flow.BRANCHES) == 1
     graph, params = nnx.split(nnx.eval_shape(lambda: VAE(vae, rngs=nnx.Rngs(0))))
-    run, size = codec._programs("cpu"), np.array([128, 128], np.int32)
+    run, size = codec._programs(), np.array([128, 128], np.int32)
     pixels = run.decode.eval_shape(graph, params, jax.ShapeDtypeStruct((3, 128, 128, 4), np.float32), size)
     assert pixels.shape == (3, 1024, 1024, 3)
     latents = run.encode.eval_shape(

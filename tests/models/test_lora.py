@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adapters against PEFT: merged, live, at initialisation; training loss and gradient norms of the official
-code.
-"""
+"""Adapters against PEFT: merged, live, at initialisation; loss and gradient norms of the official code."""
 
 import json
 

@@ -51,7 +51,7 @@ def test_padding_changes_no_latents(network, size):
     assert np.abs(want).max() > 0.3
     for value in (0.0, 5.0):
         padded = surround(pixels, CONFIG.factor, value)
-        got = run(*network, padded, sides, call=padded_vae.encode)
+        got = run(*network, padded, sides, call=VAE.encode)
         np.testing.assert_allclose(got[:, : size[0], : size[1]], want, atol=TOLERANCE, rtol=0)
 
 
@@ -63,7 +63,7 @@ def test_padding_changes_no_pixels(network, size):
     height, width = want.shape[1:3]
     for value in (0.0, 5.0):
         padded = surround(latents, 1, value)
-        got = run(*network, padded, np.array(size, np.int32), call=padded_vae.decode)
+        got = run(*network, padded, np.array(size, np.int32), call=VAE.decode)
         np.testing.assert_allclose(got[:, :height, :width], want, atol=TOLERANCE, rtol=0)
 
 
@@ -79,5 +79,5 @@ def test_sizes_of_one_bucket_share_a_program(network):
     run.clear_cache()
     for size in ((17, 17), (20, 24), (24, 23)):
         latents = padded_vae.pad(np.ones((1, *size, 3), np.float32), 1)
-        run(*network, latents, np.array(size, np.int32), call=padded_vae.decode)
+        run(*network, latents, np.array(size, np.int32), call=VAE.decode)
     assert run._cache_size() == 1

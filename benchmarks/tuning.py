@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each choice of `Tuning.choose` brings on this machine, each beside the same program without it.
+
+    python benchmarks/tuning.py [--rounds 5] [--only split max_scores]
+
+All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
+wall-clock and of processor time, without over with: over 1 is a gain. The programs are the training step of
+configs/demo.py (128 px, without the VAE) with an adapter on all linear layers, and attention alone in the
+shapes of that step. For `hoists` it is the memory of a prefix of the 192 M model in bfloat16.
+"""
+
+import argparse
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import forward
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import training
+from ditfuse_jax.models.omnigen import Transformer
+from ditfuse_jax.ops.attention import attention
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
+
+ROWS, PREFIX, SUFFIX, HEADS, HEAD_DIM = 16, 208, 65, 4, 64  # configs/demo.py at 128 px, one draw a row
+
+
+def here() -> Tuning:
+    return Tuning.choose(jax.default_backend(), 1)
+
+
+def adapter_pair() -> tuple[Callable, Callable]:
+    """The training step with an adapter, joined to its kernels and not."""
+    return training.demo_side("lora"), training.demo_side("lora", joins_adapter=PORTABLE.joins_adapter)
+
+
+def attention_pair(name: str) -> tuple[Callable, Callable]:
+    """Attention alone, forward and backward: with `split` or `max_scores`, and without."""
+    shape = (ROWS, PREFIX + SUFFIX, HEADS, HEAD_DIM)
+    q, k, v = jax.random.normal(jax.random.key(0), (3, *shape))
+    late = jnp.arange(shape[1]) >= PREFIX
+    mask = jnp.broadcast_to(late[:, None] | ~late[None, :], (ROWS, shape[1], shape[1]))
+
+    def run(split: int, tuning: Tuning) -> Callable:
+        def total(*qkv):
+            return attention(*qkv, mask, split=split, tuning=tuning).sum()
+
+        return functools.partial(jax.jit(jax.grad(total, argnums=(0, 1, 2))), q, k, v)
+
+    if name == "split":
+        return run(PREFIX, here()), run(0, here())
+    return run(PREFIX, here()), run(PREFIX, dataclasses.replace(here(), max_scores=PORTABLE.max_scores))
+
+
+def seconds(run: Callable) -> tuple[float, float]:
+    """Wall-clock and processor time of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(run())
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def compare(name: str, pair: tuple[Callable, Callable], rounds: int) -> None:
+    for run in pair:
+        seconds(run)
+    with_, without = np.array([[seconds(run) for run in pair] for _ in range(rounds)]).transpose(1, 2, 0)
+    wall, cpu = (statistics.median(b) / statistics.median(a) for a, b in zip(with_, without, strict=True))
+    print(
+        f"{name:16} {statistics.median(with_[0]):8.4f} s   wall {wall:5.2f}x  processor {cpu:5.2f}x",
+        flush=True,
+    )
+
+
+def memory_of_hoisting() -> None:
+    """Bytes above the weights that the prefix of three branches needs, with bfloat16 weights."""
+    cfg, found = forward.model_config("bfloat16"), []
+    build = functools.partial(Transformer, cfg, tuning=forward.here(), param_dtype=jnp.bfloat16)
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
+    prompt, sources, _, shape = forward.inputs(forward.BRANCHES)
+
+    def prefix(state):
+        return nnx.merge(graph, state).prefix(prompt, sources, rope_length=shape["rope_length"])
+
+    for tuning in (forward.here(), dataclasses.replace(forward.here(), hoists=PORTABLE.hoists)):
+        program = jax.jit(prefix, **tuning.jit_options()).lower(state).compile()
+        found.append(program.memory_analysis().temp_size_in_bytes / 2**20)
+    print(f"{'hoists':16} {found[0]:8.0f} MiB above the weights, {found[1]:.0f} MiB without", flush=True)
+
+
+def main() -> None:
+    names = ("split", "max_scores", "joins_adapter", "hoists")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
+    args = parser.parse_args()
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {here()}")
+    for name in args.only:
+        if name == "hoists":
+            memory_of_hoisting()
+        else:
+            compare(name, adapter_pair() if name == "joins_adapter" else attention_pair(name), args.rounds)
+
+
+if __name__ == "__main__":
+    main()

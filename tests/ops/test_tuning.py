@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision about the machine."""
+
+import jax
+import pytest
+
+from ditfuse_jax.ops.tuning import PORTABLE, Tuning
+
+
+def test_accelerators_take_the_defaults():
+    for backend, count in (("gpu", 1), ("gpu", 8), ("tpu", 4)):
+        assert Tuning.choose(backend, count) == PORTABLE
+
+
+def test_virtual_devices_keep_whole_batches_of_scores():
+    one, eight = (Tuning.choose("cpu", count) for count in (1, 8))
+    assert one.max_scores < eight.max_scores == PORTABLE.max_scores
+    assert one.joins_adapter
+    assert not eight.joins_adapter
+
+
+def test_options_of_jit_are_known_to_the_compiler():
+    for tuning in (PORTABLE, Tuning.choose("cpu", 1)):
+        assert float(jax.jit(lambda x: x + 1, **tuning.jit_options())(1.0)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention": "flash"}, "attention 'flash' is not one of blocks, plain"),
+        ({"max_scores": 0}, "max_scores 0 is not positive"),
+    ],
+)
+def test_values_that_do_not_exist_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Tuning(**changes)
