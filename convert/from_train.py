@@ -68,7 +68,7 @@ def from_train(
         "weights": "moving average" if average else "raw",
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "base": config.init,
-        "trained_at": sorted({(bucket.height, bucket.width) for bucket in config.mixture.buckets}),  # pixels
+        "trained_at": sorted(trained_sizes(config)),  # height, width in pixels
     }
     if config.stage == "vae":
         write_vae(config, cast(params, dtype), notes, target, provenance, **place)
@@ -121,11 +121,15 @@ def write_model(
 
 
 def proposed(config: TrainConfig, sampling: dict) -> SamplingConfig:
-    """What a run's folder proposes: its base's settings, the shapes of its buckets, then `sampling`."""
+    """What a run's folder proposes: its base's settings, the sizes of its rows, then `sampling`."""
     base = weights.read_config(Path(config.init)).sampling if config.init else SamplingConfig()
-    sizes = (size for bucket in config.mixture.buckets for size in bucket.sizes())
-    trained = ShapesConfig.only(sizes, step=PATCH * config.vae.factor)
+    trained = ShapesConfig.only(trained_sizes(config), step=PATCH * config.vae.factor)
     return dataclasses.replace(base, **({"shapes": trained, "max_side": trained.max_side} | sampling))
+
+
+def trained_sizes(config: TrainConfig) -> set[tuple[int, int]]:
+    """Every (height, width) in pixels that a row of the run may have had."""
+    return {size for bucket in config.mixture.buckets for size in bucket.sizes()}
 
 
 def base_dtypes(config: TrainConfig) -> Frozen:

@@ -14,10 +14,12 @@ import runs
 from cases import config_of
 from conftest import golden
 from convert.__main__ import main as convert
+from convert.from_train import proposed
 from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import HARMLESS, read_adapter
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.config import LINEARS, CheckpointConfig, LoraConfig
+from ditfuse_jax.data.mixture import Bucket
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
@@ -141,6 +143,24 @@ def test_an_adapter_is_merged_into_the_file_of_its_base(tmp_path, stored, asked,
     vae = open_tensors(tmp_path / "whole" / weights.VAE_FILE)
     for name, value in base.vae.items():
         np.testing.assert_array_equal(vae[name], value.astype(written), err_msg=name)
+
+
+def test_a_folder_and_an_adapter_know_every_size_of_a_row(tmp_path):
+    """Rows of one bucket have sizes of their own, see `Bucket`."""
+    buckets = (
+        Bucket(height=64, width=96, least_height=48, least_width=80),
+        Bucket(height=48, width=96, weight=2.0),
+    )
+    config = adapter_run()
+    config = dataclasses.replace(config, mixture=dataclasses.replace(config.mixture, buckets=buckets))
+    sizes = [(48, 80), (48, 96), (64, 80), (64, 96)]
+    known = proposed(config, {}).shapes
+    assert list(known.exact) == sizes
+    assert known.max_side == 96
+    saved(config, tmp_path / "run")
+    assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "adapter")]) == 0
+    kept = json.loads((tmp_path / "adapter" / "adapter.json").read_text())["provenance"]
+    assert kept["trained_at"] == [list(size) for size in sizes]
 
 
 def test_a_side_that_the_run_did_not_train_is_not_proposed(tmp_path, capsys):
