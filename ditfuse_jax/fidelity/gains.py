@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.fidelity.windows import blur, reach
 
-WINDOW = 4.0  # pixels, of the fit and of the smoothing
+WINDOW = 8.0  # pixels, of the fit and of the smoothing
 RIDGE = 20.0  # squared 8-bit levels a window, the model's own error
 CONTEXT = 2 * reach(WINDOW)  # pixels that a value depends on, on every side
 
