@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.inference.fuse import DiTFuse
-from ditfuse_jax.models.flow import branches
+from ditfuse_jax.models.flow import Guidance, branches
 
 
 class Runtime(NamedTuple):
@@ -36,7 +36,7 @@ def measure(args: argparse.Namespace, height: int, width: int, prompt: str) -> R
     spent = []
     for _ in range(1 + args.samples):
         start = time.perf_counter()
-        model.fuse(*pair, prompt, seed=args.seed, steps=args.steps)
+        model.fuse(pair, prompt, seed=args.seed, steps=args.steps)
         spent.append(time.perf_counter() - start)
     memory, memory_of = peak_memory()
     device = jax.devices()[0]
@@ -46,7 +46,7 @@ def measure(args: argparse.Namespace, height: int, width: int, prompt: str) -> R
         "device": f"{kind}, jax {jax.__version__}",
         "size": f"{width} x {height}, fused at {fused[1]} x {fused[0]}",
         "steps": str(settings.steps),
-        "branches": ", ".join(branches(settings.guidance)),
+        "branches": ", ".join(branches(Guidance(settings.guidance, settings.image_guidance))),
         "noises": str(settings.noises),
         "precision": model.config.model.dtype,
     }
