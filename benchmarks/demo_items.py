@@ -40,11 +40,18 @@ class Bench(NamedTuple):
     steps: int
     noises: int
     limit: int  # pictures per item; 0: all
+    fidelity: float = 0.0  # 0: the decoded output, 1: rebuilt from the sources
+
+
+def options(bench: Bench) -> dict:
+    """Keywords of every fusion; in one piece, so that only the estimator differs between fidelities."""
+    how = {"steps": bench.steps, "noises": bench.noises, "fidelity": bench.fidelity}
+    return how | {"max_side": SIDE, "tiles": "off"}
 
 
 def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list[np.ndarray]:
     """The fused pictures; the last batch is filled up, so that one program serves all batches of a size."""
-    scales = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE, "fidelity": 0.0} | scales
+    scales = options(bench) | scales
     fused = []
     for start in range(0, len(cases), BATCH):
         chosen = [min(i, len(cases) - 1) for i in range(start, start + BATCH)]
@@ -56,8 +63,7 @@ def fuse_all(bench: Bench, cases: Sequence[Case], prompt: str, **scales) -> list
 
 def fuse_as(bench: Bench, case: Case, seed: int, prompts: Sequence[str]) -> list[np.ndarray]:
     """One pair as each of the prompts says."""
-    how = {"steps": bench.steps, "noises": bench.noises, "max_side": SIDE, "fidelity": 0.0}
-    results = bench.model.fuse_prompts((case.first, case.second), prompts, seed=seed, **how)
+    results = bench.model.fuse_prompts((case.first, case.second), prompts, seed=seed, **options(bench))
     return [result.image for result in results]
 
 

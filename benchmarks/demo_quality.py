@@ -6,8 +6,9 @@
     python benchmarks/demo_quality.py --sheet sheet.png # all real pairs to look at: 1, 2, mean, ours
     python benchmarks/demo_quality.py --table           # quality against steps, guidance and noises
 
-Every figure is of the raw output, rounded to 8 bit; PSNR is the mean over pictures of each one's PSNR against
-255. Pair number i starts from the noise of seed i. Steps and scales are the checkpoint's unless named.
+Every figure is of the decoded output, or with --fidelity 1 of the rebuilt one, rounded to 8 bit; PSNR is the
+mean over pictures of each one's PSNR against 255. Pair number i starts from the noise of seed i. Steps and
+scales are the checkpoint's unless named.
 """
 
 import argparse
@@ -89,6 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", help="data root (default: $DITFUSE_DATA, else ../shared/data)")
     parser.add_argument("--steps", type=int, help=f"default: the checkpoint's, at most {MOST_STEPS}")
     parser.add_argument("--noises", type=int, help="default: the checkpoint's")
+    parser.add_argument("--fidelity", type=float, default=0.0, help="0: decoded (default), 1: rebuilt")
     parser.add_argument("--limit", type=int, default=0, help="pictures per item, evenly over the lists")
     parser.add_argument("--only", help=f"{','.join(ITEMS)} (default: all; none with a flag below)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="contact sheet of the real pairs")
@@ -112,14 +114,14 @@ def start(args: argparse.Namespace) -> Bench:
         raise ValueError(f"--steps {args.steps} is not in 1 to {MOST_STEPS}, which this benchmark is about")
     root = sources.data_root(args.data)
     model = DiTFuse.load(args.checkpoint)
-    settings = model.settings(steps=args.steps, max_side=SIDE, noises=args.noises)
+    settings = model.settings(steps=args.steps, max_side=SIDE, noises=args.noises, fidelity=args.fidelity)
     steps = min(settings.steps, MOST_STEPS)
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {jax.device_count()} x {device.platform} ({device.device_kind})")
     scales = f"guidance {settings.guidance:g}, image guidance {settings.image_guidance:g}"
-    how = f"{SIDE} px, {steps} steps, {scales}, noises {settings.noises}"
+    how = f"{SIDE} px, {steps} steps, {scales}, noises {settings.noises}, fidelity {settings.fidelity:g}"
     print(f"checkpoint {model.checkpoint_id}, {how}")
-    return Bench(model, root, steps, settings.noises, args.limit)
+    return Bench(model, root, steps, settings.noises, args.limit, settings.fidelity)
 
 
 def main() -> None:

@@ -57,11 +57,11 @@ def rows_of(bench: Bench, kind: Kind) -> list[list]:
         bench.root, kind.source, joint_share=kind.joint_share, limit=bench.limit
     ).cases
     prompt = request(task=kind.task)
-    tagged = {"fidelity": 1.0, "tiles": "off"}
+    rebuilt = {"fidelity": 1.0}
     results = {
         "decoded": fuse_all(bench, cases, prompt),
-        "rebuilt, with the task": fuse_all(bench, cases, prompt, **tagged),
-        "rebuilt, words alone": fuse_all(bench, cases, PLAIN, **tagged),
+        "rebuilt, with the task": fuse_all(bench, cases, prompt, **rebuilt),
+        "rebuilt, words alone": fuse_all(bench, cases, PLAIN, **rebuilt),
         "no model, with the task": [without_model(bench.model, case, kind_of(prompt)) for case in cases],
         "truth through the autoencoder": round_trip(bench.model, [case.target for case in cases]),
     }

@@ -38,6 +38,7 @@ from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
 from ditfuse_jax.config import PATCH, LoraConfig, TransformerConfig  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
+from ditfuse_jax.ops.speed import product_speed  # noqa: E402
 from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
 from ditfuse_jax.training import flops, losses  # noqa: E402
@@ -271,7 +272,7 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
     count = SIDE**2 // 4
     work = rows * flops.transformer_row(dataclasses.replace(CONFIG, lora=lora), TEXT + 2 * count, 1 + count)
-    peak = flops.measured_peak(dtype)
+    peak = product_speed(dtype)
     print(f"{mode} {dtype}, batch {rows}, {rounds} turns of {TURN}: first losses differ by {error:.1e}")
     for name, median in middle.items():
         line = f"  {name:6} {median:7.3f} s/step ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
@@ -316,7 +317,7 @@ def demo_step(kind: str, rounds: int) -> None:
         times.append(time.perf_counter() - start)
     prefix = step.inputs.prompt.token_ids.shape[1]
     work = rows * flops.transformer_row(step.cfg, prefix, 65, draws)
-    print(rows, draws, prefix + 65, min(times[1:]), work, flops.measured_peak(step.cfg.dtype))
+    print(rows, draws, prefix + 65, min(times[1:]), work, product_speed(step.cfg.dtype))
 
 
 def demo(rounds: int) -> None:

@@ -44,17 +44,7 @@ def from_train(
         shapes are never the base's but those that the run trained.
     Raises ValueError when there is no such step, or when target exists and overwrite is not set.
     """
-    if not (workdir / "checkpoints").is_dir():
-        raise ValueError(f"{workdir} has no checkpoints; name the --workdir of a run of train.py")
-    checkpoints = Checkpoints(workdir, keep=1, read_only=True)
-    step = checkpoints.latest() if step is None else step
-    if step is None or step not in checkpoints.steps():
-        raise ValueError(f"{workdir} has no complete step {step}; it has {checkpoints.steps()}")
-    if reason := checkpoints.damage(step):
-        raise ValueError(
-            f"step {step} of {workdir} is damaged ({reason}); choose another with --step: it has "
-            f"{checkpoints.steps()}"
-        )
+    checkpoints, step = opened(workdir, step)
     config = saved_config(checkpoints.config(step), where=f"{workdir} step {step}")
     sources = [workdir, *(Path(name) for name in (config.init, config.init_vae, config.tokenizer) if name)]
     place = {"sources": sources, "overwrite": overwrite}
@@ -76,6 +66,22 @@ def from_train(
         save_adapter(target, config.model.lora, cast(params, dtype), provenance=provenance, **place)
     else:
         write_model(config, params, target, provenance, dtype=dtype, sampling=sampling, **place)
+
+
+def opened(workdir: Path, step: int | None) -> tuple[Checkpoints, int]:
+    """The checkpoints of a run and the step to take; ValueError when it is missing or damaged."""
+    if not (workdir / "checkpoints").is_dir():
+        raise ValueError(f"{workdir} has no checkpoints; name the --workdir of a run of train.py")
+    checkpoints = Checkpoints(workdir, keep=1, read_only=True)
+    there = checkpoints.steps()
+    step = max(there, default=None) if step is None else step
+    if step not in there:
+        raise ValueError(f"{workdir} has no complete step {step}; it has {there}")
+    if reason := checkpoints.damage(step):
+        raise ValueError(
+            f"step {step} of {workdir} is damaged ({reason}); choose another with --step: it has {there}"
+        )
+    return checkpoints, step
 
 
 def write_vae(config: TrainConfig, params, notes: dict, target: Path, provenance: dict, **place) -> None:

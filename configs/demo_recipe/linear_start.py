@@ -24,12 +24,13 @@ from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import VAEConfig
 from ditfuse_jax.data.loader import make_loader
+from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.models.vae import nearest
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig, load
 from ditfuse_jax.training.initial import trained_weights
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
-from ditfuse_jax.training.start import data_root, find_data, tokenizer_folder
+from ditfuse_jax.training.start import find_data, tokenizer_folder
 
 CONSTANT = 8.0  # M; pixels and codes are near 1, so the variance hardly depends on them
 LOGVAR = -9.0  # of the codes at the start
@@ -186,8 +187,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     flags = parser.parse_args(arguments)
     try:
-        root = data_root(flags.data, Path(__file__).resolve().parents[2])
-        write(load(flags.config), flags.folder, root, steps=flags.steps)
+        write(load(flags.config), flags.folder, data_root(flags.data), steps=flags.steps)
     except (ValueError, OSError) as error:
         print(f"linear_start.py: {error}", file=sys.stderr)
         return 2

@@ -13,12 +13,26 @@ from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import settings
 from ditfuse_jax.task import TASKS, request
 
+INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrared-visible pair
 
 
 def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    what = parser.add_argument_group("what to make")
+    add_words(parser.add_argument_group("what to make"))
+    add_files(parser.add_argument_group("files"))
+    how = parser.add_argument_group("how (default: what the checkpoint says)")
+    settings.add_flags(how)
+    how.add_argument("--dtype", choices=("float32", "bfloat16"))
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument(
+        "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
+    )
+    return parser.parse_args(arguments)
+
+
+def add_words(what) -> None:
+    """Flags of the instruction, into a group of the parser."""
     what.add_argument(
         "--prompt", help="instruction in plain words; with <|image_1|> and <|image_2|> used as it is"
     )
@@ -29,7 +43,10 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     what.add_argument(
         "--tag", action=argparse.BooleanOptionalAction, help="with tags or without, whatever the default"
     )
-    files = parser.add_argument_group("files")
+
+
+def add_files(files) -> None:
+    """Flags of what is read and written, into a group of the parser."""
     files.add_argument(
         "--image1", type=Path, help="visible, far-focused or over-exposed image; default: an example"
     )
@@ -58,14 +75,6 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         "--checkpoint", type=Path, help="checkpoint folder; default: the one that ships with the code"
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
-    how = parser.add_argument_group("how (default: what the checkpoint says)")
-    settings.add_flags(how)
-    how.add_argument("--dtype", choices=("float32", "bfloat16"))
-    how.add_argument("--seed", type=int, default=0)
-    how.add_argument(
-        "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
-    )
-    return parser.parse_args(arguments)
 
 
 def jobs_of(flags: argparse.Namespace):
@@ -163,12 +172,15 @@ def fuse(flags: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str], prog: str = "infer.py") -> int:
-    """Exit code 0, 1 if some of several pictures failed, or 2 after one message on stderr."""
+    """Exit code 0, 1 if some of several pictures failed, 2 or 130 (Ctrl-C) after one message on stderr."""
     flags = parse(arguments, prog)
     if not flags.no_compile_cache:
         keep_compiled_programs()
     try:
         return fuse(flags)
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; pictures that were finished are whole", file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2

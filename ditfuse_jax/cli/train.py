@@ -71,15 +71,16 @@ def on_examples(config):
 
 
 def train(args: argparse.Namespace) -> None:
+    from ditfuse_jax.data.sources import named_root
     from ditfuse_jax.training import config as train_config
-    from ditfuse_jax.training.start import Place, data_root, devices_needed, run
+    from ditfuse_jax.training.start import Place, devices_needed, run
 
     config = train_config.load(places.run_file(args.config or Path("smoke")))
     config = train_config.override(config, args.set)
     start_devices(args, devices_needed(args.mesh))
     if args.config is None and jax.process_index() == 0:
         print("no --config: running configs/smoke.py, a small test of everything", flush=True)
-    root = data_root(args.data, places.home())
+    root = named_root(args.data)
     if args.config is None and args.data is None and not root.is_dir():
         print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
         root, config = places.folder("examples"), on_examples(config)

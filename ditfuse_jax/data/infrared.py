@@ -9,11 +9,11 @@ validation pairs: docs/demo_choices.md.
 import cv2
 import numpy as np
 
+from ditfuse_jax.data import pyramid
 from ditfuse_jax.data.pairs import TARGETS as MEANS
 from ditfuse_jax.data.pairs import luma, mean_target
 
 TARGETS = (*MEANS, "detail")
-SMALLEST = 8  # pixels: the pyramid ends before its short side falls under this
 ACTIVITY = 2.0  # pixels of each band: sigma of the window in which the stronger source is found
 BASE_GAIN = 0.75  # of either side's large shapes; 0.5 is their mean, which loses contrast
 
@@ -31,10 +31,10 @@ def detail_target(visible: np.ndarray, infrared: np.ndarray) -> np.ndarray:
     mean + BASE_GAIN * (both deviations from their means), so that large warm objects keep their contrast.
     """
     one, two = luma(visible), luma(infrared)
-    *bands, (low_one, low_two) = zip(pyramid(one), pyramid(two), strict=True)
+    *bands, (low_one, low_two) = zip(pyramid.bands(one), pyramid.bands(two), strict=True)
     fused = base(low_one, low_two)
     for first, second in reversed(bands):
-        fused = _up(fused, first) + np.where(activity(first) >= activity(second), first, second)
+        fused = pyramid.up(fused, first) + np.where(activity(first) >= activity(second), first, second)
     shift = fused.clip(0, 255) - one  # the same in R, G and B: Cb and Cr of BT.601 stay
     return np.rint(visible + shift[..., None]).clip(0, 255).astype(np.uint8)
 
@@ -47,17 +47,3 @@ def base(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 def activity(band: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(np.abs(band), (0, 0), ACTIVITY)
-
-
-def pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Bands of float32 [H, W] from fine to coarse, the last one low-pass."""
-    low, bands = image, []
-    while min(low.shape) >= 2 * SMALLEST:
-        smaller = cv2.pyrDown(low)
-        bands.append(low - _up(smaller, low))
-        low = smaller
-    return [*bands, low]
-
-
-def _up(image: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return cv2.pyrUp(image, dstsize=(like.shape[1], like.shape[0]))

@@ -46,10 +46,15 @@ class Listing(NamedTuple):
     classes: tuple[str, ...] = ()
 
 
-def data_root(folder: str | None = None) -> Path:
-    """`folder`, else $DITFUSE_DATA, else shared/data beside the project. Raises ValueError if it is none."""
+def named_root(folder: Path | None = None) -> Path:
+    """`folder`, else $DITFUSE_DATA unless that is empty, else shared/data beside the project."""
     beside = places.home().parent / "shared" / "data"
-    root = Path(folder or os.environ.get("DITFUSE_DATA") or beside)
+    return Path(folder or os.environ.get("DITFUSE_DATA") or beside)
+
+
+def data_root(folder: Path | None = None) -> Path:
+    """`named_root`. Raises ValueError if there is no such folder."""
+    root = named_root(folder)
     if not root.is_dir():
         raise ValueError(f"no data folder {root}; name one with --data or $DITFUSE_DATA")
     return root

@@ -4,7 +4,7 @@
 import cv2
 import numpy as np
 
-SMALLEST = 8  # pixels: a pyramid ends before its short side falls under this
+from ditfuse_jax.data import pyramid
 
 # Li, Kang and Hu 2013: windows in pixels, eps for images on [0, 1]
 BASE_WINDOW = 31  # of the mean that splits base and detail
@@ -26,11 +26,11 @@ def laplacian(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Strength is summed over the channels, so that a pixel's colours all come from one source.
     """
-    *bands, (low1, low2) = zip(_pyramid(first), _pyramid(second), strict=True)
+    *bands, (low1, low2) = zip(*(pyramid.bands(x.astype(np.float32)) for x in (first, second)), strict=True)
     image = (low1 + low2) / 2
     for one, two in reversed(bands):
         stronger = np.abs(one).sum(-1, keepdims=True) >= np.abs(two).sum(-1, keepdims=True)
-        image = _up(image, one) + np.where(stronger, one, two)
+        image = pyramid.up(image, one) + np.where(stronger, one, two)
     return _to_uint8(image)
 
 
@@ -96,20 +96,6 @@ BASELINES = {
     "Mertens": mertens,
     "guided filter": guided,
 }
-
-
-def _pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """Bands from fine to coarse, the last one low-pass; float32 [h, w, 3] each."""
-    low, bands = image.astype(np.float32), []
-    while min(low.shape[:2]) >= 2 * SMALLEST:
-        smaller = cv2.pyrDown(low)
-        bands.append(low - _up(smaller, low))
-        low = smaller
-    return [*bands, low]
-
-
-def _up(image: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return cv2.pyrUp(image, dstsize=(like.shape[1], like.shape[0]))
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

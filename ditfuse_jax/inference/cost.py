@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLOPs of a fusion, and the seconds that they may take on this machine."""
 
-import functools
-import math
-import time
-
-import jax
-import jax.numpy as jnp
-
 from ditfuse_jax.config import TransformerConfig, VAEConfig
+from ditfuse_jax.ops.speed import product_speed
 
 # Shares of a square product's speed that the demo's networks reach, on two cores of an AMD EPYC in float32.
 TRANSFORMER_SHARE = 0.58
@@ -51,17 +45,3 @@ def seconds(*, transformer: float, autoencoder: float, rebuilt_pixels: int, dtyp
     """
     slow = autoencoder / AUTOENCODER_SHARE + REBUILD_FLOPS * rebuilt_pixels
     return transformer / TRANSFORMER_SHARE / product_speed(dtype) + slow / product_speed("float32")
-
-
-@functools.cache
-def product_speed(dtype: str, *, side: int = 1024) -> float:
-    """FLOP/s of a square product that returns float32: the best of a few, measured now."""
-    x = jnp.ones((side, side), dtype)
-    product = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
-    product(x).block_until_ready()
-    best = math.inf
-    for _ in range(3):
-        start = time.perf_counter()
-        product(x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * side**3 / best

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model FLOPs of a training step, and the peak they are measured against."""
 
-import math
-import time
-
 import jax
 import jax.numpy as jnp
 
 from ditfuse_jax.checkpoints.flat import fill, flatten
 from ditfuse_jax.config import TransformerConfig
+from ditfuse_jax.ops.speed import product_speed
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.losses import to_pixels
 from ditfuse_jax.training.trainable import vae
@@ -98,21 +96,8 @@ def peak(dtype: str) -> float:
     """
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return measured_peak(dtype) * jax.process_count()
+        return product_speed(dtype) * jax.process_count()
     known = [name for name in PEAKS if device.device_kind.startswith(name)]
     if not known:
         return 0.0
     return PEAKS[max(known, key=len)] * jax.device_count() / (2 if dtype == "float32" else 1)
-
-
-def measured_peak(dtype: str, *, side: int = 1024) -> float:
-    """The best of a few square products that return float32, in FLOP/s."""
-    x = jnp.ones((side, side), dtype)
-    product = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
-    product(x).block_until_ready()
-    best = math.inf
-    for _ in range(8):
-        start = time.perf_counter()
-        product(x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * side**3 / best

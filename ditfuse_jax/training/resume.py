@@ -28,7 +28,7 @@ STATE, CONFIG, NOTES = "state", "config", "notes"  # items of a checkpoint
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; the earlier ones are whole."""
+    """A checkpoint could not be written, or none of a workdir can be read."""
 
 
 class Checkpoints:
@@ -45,9 +45,6 @@ class Checkpoints:
             read_only=read_only,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
-
-    def latest(self) -> int | None:
-        return self.manager.latest_step()
 
     def latest_whole(self) -> int | None:
         """The newest step that is not damaged. Damaged ones are moved to damaged/ with a warning.

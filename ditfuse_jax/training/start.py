@@ -4,7 +4,6 @@
 import dataclasses
 import functools
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data import mixture, samples
 from ditfuse_jax.data.loader import Tokenizer
+from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig
@@ -59,18 +59,12 @@ def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
 
 def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
     """The training stream and, where validation is asked for, the held-out one."""
-    if not root.is_dir():
-        raise ValueError(f"no data folder {root}; name it with --data or $DITFUSE_DATA")
+    root = data_root(root)
     samples.check_prompts(config.mixture, Tokenizer(tokenizer))
     held_out = mixture.resolve(config.mixture.validation(), root) if config.validate_every else None
     stream = mixture.resolve(config.mixture, root)
     samples.check_given(stream, Tokenizer(tokenizer))
     return Data(stream, held_out, tokenizer)
-
-
-def data_root(named: Path | None, project: Path) -> Path:
-    """--data, else $DITFUSE_DATA, else ../shared/data beside the project."""
-    return named or Path(os.environ.get("DITFUSE_DATA", project.parent / "shared" / "data"))
 
 
 def tokenizer_folder(config: TrainConfig) -> Path:

@@ -372,3 +372,13 @@ def test_impossible_maps_are_known_before_the_model_is_loaded(
 def test_maps_go_with_one_picture(refused, tmp_path):
     told = refused("--image-dir", tmp_path, "--weights", tmp_path / "w.png")
     assert "--weights and --invented are files beside one picture" in told
+
+
+def test_ctrl_c_is_one_line(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fuse.DiTFuse, "load", interrupted)
+    flags = ["--checkpoint", str(folder), "--out", str(tmp_path / "out.png")]
+    assert infer.main([*pair, *FAST, *flags]) == 130
+    assert capsys.readouterr().err == "infer.py: interrupted; pictures that were finished are whole\n"

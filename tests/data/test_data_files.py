@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,11 @@ def test_registry_says_what_is_absent(tmp_path):
         sources.find("dataset", "LLVIP/test", tmp_path)
     with pytest.raises(ValueError, match="did you mean MSRS"):
         registry.get("MSR")
+
+
+def test_an_empty_variable_names_no_data(monkeypatch):
+    monkeypatch.setenv("DITFUSE_DATA", "")
+    assert sources.named_root().parts[-2:] == ("shared", "data")
+    monkeypatch.setenv("DITFUSE_DATA", "/elsewhere")
+    assert sources.named_root() == Path("/elsewhere")
+    assert sources.named_root(Path("/named")) == Path("/named")
