@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.data import pixels, samples, sources
+from ditfuse_jax import image
+from ditfuse_jax.data import samples, sources, window
 from ditfuse_jax.data.m3 import M3Config
 from ditfuse_jax.data.mixture import VALIDATION, Bucket, MixtureConfig, resolve
 
@@ -60,7 +61,7 @@ def simulated(root: Path, source: str, *, joint_share: float = 0.25, limit: int 
 def photo_crops(root: Path, limit: int = 0) -> tuple[list[np.ndarray], int]:
     """The middle SIDE x SIDE pixels of the held-out photographs, and how many were too small for that."""
     items = spread(sources.find("photos", "photos", root, VALIDATION).items, limit)
-    photos = [pixels.read(item.images[0]) for item in items]
+    photos = [image.read_file(item.images[0]) for item in items]
     large = [photo for photo in photos if min(photo.shape[:2]) >= SIDE]
     return [_middle(photo) for photo in large], len(photos) - len(large)
 
@@ -79,9 +80,9 @@ def real_pairs(root: Path, task: str, limit: int = 0) -> list[Case]:
 def _real_pair(item: sources.Item) -> Case:
     first, second = sources.load(item).images
     shape = nearest_shape(first.shape[0], first.shape[1])
-    window = pixels.centre_window(first.shape[:2], shape)
+    place = window.centre(first.shape[:2], shape)
     collection = item.images[0].parent.parent.name
-    cut = (pixels.cut(image, window, shape) for image in (first, second))
+    cut = (window.cut(side, place, shape) for side in (first, second))
     return Case(f"{collection}/{item.images[0].stem}", *cut)
 
 

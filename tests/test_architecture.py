@@ -9,9 +9,10 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "ditfuse_jax"
-BASE = {"config", "image", "prompt", "task", "places"}
+BASE = {"config", "image", "prompt", "task", "places"}  # image is a folder, and imports nothing of ours
 BELOW = {  # room -> the rooms that it may import from, besides the files at the base
     "ops": set(),
+    "image": set(),
     "models": {"ops"},
     "checkpoints": {"models", "ops"},
     "fidelity": set(),

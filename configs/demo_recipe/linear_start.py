@@ -25,6 +25,7 @@ from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import VAEConfig
 from ditfuse_jax.data.loader import make_loader
 from ditfuse_jax.data.sources import data_root
+from ditfuse_jax.image import to_pixels
 from ditfuse_jax.models.vae import nearest
 from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig, load
@@ -107,7 +108,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, pad: tuple[int, in
 @functools.partial(jax.jit, static_argnames="tx", donate_argnums=(0, 1))
 def _step(kernels: Kernels, opt_state, images: jax.Array, *, tx):
     def loss(kernels):
-        pixels = images.astype(jnp.float32) / 127.5 - 1.0
+        pixels = to_pixels(images)
         error = jnp.square(round_trip(kernels, pixels) - pixels).mean(axis=(1, 2, 3))
         return jnp.sqrt(error + 1e-6).mean()
 

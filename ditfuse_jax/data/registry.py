@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ditfuse_jax.config import closest
-from ditfuse_jax.data.pixels import SUFFIXES
+from ditfuse_jax.image import FORMATS
 
 # Index -> class in the words of the instruction library; what it has no word for is "other".
 MSRS_CLASSES = ("other", "car", "person", "bicycle", "other", "other", "fence", "cone", "other")
@@ -92,7 +92,7 @@ def _stacks(folder: Path, layout: Split) -> Iterator[Pair]:
 
 
 def _stems(folder: Path, strip: str = "") -> dict[str, Path]:
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES]
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in FORMATS]
     return {f.stem.removesuffix(strip): f for f in files}
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ditfuse_jax import prompt
 from ditfuse_jax.config import PATCH, VAE_FACTOR
-from ditfuse_jax.data import control, infrared, instructions, m3, pairs, pixels, segmentation, sources
+from ditfuse_jax.data import control, infrared, instructions, m3, pairs, segmentation, sources, window
 from ditfuse_jax.data.instructions import CLASS_SYNONYMS
 from ditfuse_jax.data.mixture import TASKS, Bucket, Mixture, MixtureConfig, SourceConfig
+from ditfuse_jax.image import BadFile
 
 NUM_SOURCES = 2
 MAX_ATTEMPTS = 8  # draws of one sample before a run of unreadable files becomes an error
@@ -54,14 +55,14 @@ def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
     Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts
     itself.
     """
-    broken: list[pixels.BadFile] = []
+    broken: list[BadFile] = []
     for attempt in range(MAX_ATTEMPTS):
         draw = mixture.draw(position, attempt)
         source, listing = mixture.config.sources[draw.source], mixture.listings[draw.source]
         item = listing.items[draw.item]
         try:
             scene = read(mixture, draw.source, item, bucket)
-        except pixels.BadFile as error:
+        except BadFile as error:
             broken.append(error)
             continue
         scene = cut(draw.rng, scene, bucket, mixture.config)
@@ -70,9 +71,7 @@ def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
             f"sample {position}: {error}; replaced by {_name(item)} (attempt {attempt})" for error in broken
         )
         return Made(sample, tuple(notes))
-    raise pixels.BadFile(
-        f"sample {position}: {MAX_ATTEMPTS} files in a row cannot be read, the last: {broken[-1]}"
-    )
+    raise BadFile(f"sample {position}: {MAX_ATTEMPTS} files in a row cannot be read, the last: {broken[-1]}")
 
 
 def describe(mixture: Mixture, position: int) -> str:
@@ -101,12 +100,10 @@ def cut(rng: np.random.Generator, scene: sources.Scene, bucket: Bucket, cfg: Mix
     if cfg.augment and len(set(sizes)) == 1:
         # An instruction that came with its files may name a side.
         flip = cfg.flip and scene.instruction is None
-        windows = [pixels.draw_window(rng, sizes[0], shape, smallest=cfg.smallest_window, flip=flip)] * len(
-            sizes
-        )
+        windows = [window.draw(rng, sizes[0], shape, smallest=cfg.smallest_window, flip=flip)] * len(sizes)
     else:
-        windows = [pixels.centre_window(size, shape) for size in sizes]
-    done = [pixels.cut(image, window, shape) for image, window in zip(everything, windows, strict=True)]
+        windows = [window.centre(size, shape) for size in sizes]
+    done = [window.cut(image, place, shape) for image, place in zip(everything, windows, strict=True)]
     images, rest = tuple(done[: len(scene.images)]), iter(done[len(scene.images) :])
     target = next(rest) if scene.target is not None else None
     labels = next(rest) if scene.labels is not None else None

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax import places
+from ditfuse_jax import image, places
 from ditfuse_jax.config import one_of
-from ditfuse_jax.data import pixels, registry, segmentation
+from ditfuse_jax.data import registry, segmentation
 
 FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")
 # (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is far is not known.
@@ -157,18 +157,17 @@ def dataset(path: str, root: Path) -> tuple[list[Item], tuple[str, ...]]:
 
 
 def load(item: Item, classes: tuple[str, ...] = (), *, shortest: int | None = None) -> Scene:
-    """Reads an item. `shortest` (see `pixels.read`) applies to lone photos.
+    """Reads an item. `shortest` (see `image.read_file`) applies to lone photos.
 
     Raises BadFile for a file that cannot be read; ValueError naming the files for sides or labels of unequal
-    size and
-    for an unknown class.
+    size and for an unknown class.
     """
     alone = len(item.images) == 1 and item.target is None and item.labels is None
-    images = tuple(pixels.read(file, shortest=shortest if alone else None) for file in item.images)
-    target = pixels.read(item.target) if item.target else None
-    labels = pixels.read_labels(item.labels) if item.labels else None
+    images = tuple(image.read_file(file, shortest=shortest if alone else None) for file in item.images)
+    target = image.read_file(item.target) if item.target else None
+    labels = image.read_labels(item.labels) if item.labels else None
     if item.instruction is None:
-        check_sizes(item, [image.shape[:2] for image in images] + ([target.shape[:2]] if item.target else []))
+        check_sizes(item, [each.shape[:2] for each in images] + ([target.shape[:2]] if item.target else []))
     if labels is not None:
         segmentation.check_labels(labels, images[0].shape[:2], len(classes), item.labels)
     return Scene(images, target, labels, item.instruction)
@@ -188,7 +187,7 @@ def check_sizes(item: Item, sizes: list[tuple[int, int]]) -> None:
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in pixels.SUFFIXES}
+    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in image.FORMATS}
 
 
 def _chosen(files: dict[str, Path], folder: Path, names: str | None) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ditfuse_jax import image as images
-from ditfuse_jax.data import pixels
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
 from ditfuse_jax.evaluation import folders, judge, segmentation, tables, verdicts
 from ditfuse_jax.evaluation.commands import printed, tell
@@ -68,7 +67,7 @@ def _exactly(args: argparse.Namespace, answers: Answers) -> tuple[dict, list[str
         if file.stem not in truth:
             problems.append(f"{file}: no labels of this name")
             continue
-        labels = pixels.read_labels(truth[file.stem])
+        labels = images.read_labels(truth[file.stem])
         wanted = class_mask(labels, classes.by_label, (_class(label, classes),))
         found = segmentation.mask(file, answers)
         if found.shape != wanted.shape:

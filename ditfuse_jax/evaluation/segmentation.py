@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax import image as images
-from ditfuse_jax.data import pixels
 from ditfuse_jax.data.registry import FMB_CLASSES
 from ditfuse_jax.data.segmentation import IGNORE, class_mask, read_classes
 from ditfuse_jax.evaluation import masks
@@ -97,7 +96,7 @@ def _folder(shown: str, classes: Classes, answers: Answers) -> Path | None:
 def _add(
     overlap: Overlap, truth: Path, found: Path, name: str, classes: Classes, answers: Answers
 ) -> Overlap:
-    labels, marked = pixels.read_labels(truth), mask(found, answers)
+    labels, marked = images.read_labels(truth), mask(found, answers)
     if labels.shape != marked.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (marked.shape, labels.shape))
         raise ValueError(f"{found} and {truth}: different sizes, {sizes}; bring masks to the labels' size")

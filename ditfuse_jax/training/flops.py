@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 from ditfuse_jax.checkpoints.flat import fill, flatten
 from ditfuse_jax.config import TransformerConfig
+from ditfuse_jax.image import to_pixels
 from ditfuse_jax.ops.speed import product_speed
 from ditfuse_jax.training.config import TrainConfig
-from ditfuse_jax.training.losses import to_pixels
 from ditfuse_jax.training.trainable import vae
 
 # Dense bf16 FLOP/s of one device, from the vendors' data sheets; jax.Device.device_kind -> peak.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.config import PATCH, POSITION_GRID
+from ditfuse_jax.image import to_pixels
 from ditfuse_jax.models import flow, padded_vae
 from ditfuse_jax.models.omnigen import Patches, Transformer, cut
 from ditfuse_jax.models.omnigen import row_length as own_length
@@ -16,11 +17,6 @@ from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
-
-
-def to_pixels(image: jax.Array) -> jax.Array:
-    """uint8 [..., H, W, 3] -> float32 in [-1, 1]."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
 
 
 class Condition(NamedTuple):

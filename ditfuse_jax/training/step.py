@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 
 from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.image import to_pixels
 from ditfuse_jax.ops.products import exact_products
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 from ditfuse_jax.training.config import TrainConfig
-from ditfuse_jax.training.losses import Draw, draw, row_losses, to_pixels
+from ditfuse_jax.training.losses import Draw, draw, row_losses
 from ditfuse_jax.training.optimizer import learning_rate, optimizer
 from ditfuse_jax.training.sharding import replicated, shardings
 from ditfuse_jax.training.trainable import Frozen, Params, shapes, vae

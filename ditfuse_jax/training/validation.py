@@ -14,6 +14,7 @@ from PIL import Image
 
 from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.image import to_image, to_pixels
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import patchify, row_length, unpatchify
 from ditfuse_jax.ops.products import exact_products
@@ -109,12 +110,7 @@ def fused(
 def reconstructed(params: Params, frozen: Frozen, batch, drawn: Draw, *, config: TrainConfig) -> jax.Array:
     """The target through the autoencoder, uint8 [B, H, W, 3]."""
     autoencoder = fill(vae(config), params)
-    return to_image(autoencoder.decode(autoencoder.encode(batch.target.astype(jnp.float32) / 127.5 - 1.0)))
-
-
-def to_image(pixels: jax.Array) -> jax.Array:
-    """float32 in [-1, 1] -> uint8, rounded."""
-    return jnp.round(jnp.clip(pixels * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
+    return to_image(autoencoder.decode(autoencoder.encode(to_pixels(batch.target))))
 
 
 def psnr(result: np.ndarray, target: np.ndarray) -> float:

@@ -38,8 +38,8 @@ def test_check_reports_every_bad_file_with_its_reason(run, root, capsys):
     assert run("check") == 1
     out = capsys.readouterr().out
     for part in (
-        "p03.jpg is empty",
-        "v0.png cannot be decoded",
+        "p03.jpg: not an image that can be read",
+        "v0.png: not an image that can be read",
         "s1.png is 10x10, its image 64x48",
         "3 bad files",
     ):

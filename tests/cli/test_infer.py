@@ -293,7 +293,7 @@ def test_resume_makes_again_what_is_empty_or_of_other_settings(infer, folder, tm
 def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch):
     jobs = [job.Job(tmp_path / "a.png", tmp_path / "b.png", "x", tmp_path / f"{i}.png") for i in (1, 2)]
     image.write(jobs[0].out, np.zeros((16, 16, 3), np.uint8), metadata={})
-    monkeypatch.setattr(image.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         image.write(jobs[1].out, np.zeros((16, 16, 3), np.uint8), metadata={})
     assert image.read_metadata(jobs[0].out) == {}

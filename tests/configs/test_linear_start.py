@@ -14,7 +14,7 @@ from conftest import golden
 from ditfuse_jax.checkpoints.flat import fill
 from ditfuse_jax.checkpoints.folder import read_vae_folder
 from ditfuse_jax.config import VAEConfig
-from ditfuse_jax.training import losses
+from ditfuse_jax.image import to_pixels
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import VAETraining
 from ditfuse_jax.training.initial import trained_weights
@@ -53,7 +53,7 @@ def smooth(rows: int = 4, side: int = 16) -> np.ndarray:
 
 def test_the_network_computes_what_its_skeleton_computes(fresh):
     kernels = linear.skeleton(CFG, jax.random.key(0))
-    pixels = 0.1 * losses.to_pixels(smooth())
+    pixels = 0.1 * to_pixels(smooth())
     expected = linear.round_trip(kernels, pixels)
     found = reconstruct(linear.embed(fresh, kernels, CFG), pixels)
     # Each of the two norms divides by sqrt(M^2 + x^2) instead of M, with x under 0.8 here: 0.5 %.
@@ -63,7 +63,7 @@ def test_the_network_computes_what_its_skeleton_computes(fresh):
 
 def test_the_skeleton_learns_to_reconstruct(fresh):
     images = smooth()
-    pixels = losses.to_pixels(images)
+    pixels = to_pixels(images)
     started = linear.linear_start(fresh, CFG, itertools.repeat(images), steps=200)
     before = linear.round_trip(linear.skeleton(CFG, jax.random.key(0)), pixels)
     after = reconstruct(started, pixels)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from conftest import golden
-from ditfuse_jax.data import pixels, registry, samples, sources
+from ditfuse_jax import image as images
+from ditfuse_jax.data import registry, samples, sources
 from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig, resolve
 from ditfuse_jax.prompt import load_tokenizer
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
@@ -78,41 +79,46 @@ def test_given_target_of_a_pair_is_used(root):
     assert (samples.make(mixture, 0, SMALL[0]).sample.target == 77).all()
 
 
-def test_large_jpegs_are_decoded_small(tmp_path):
-    write(tmp_path / "big.jpg", noise(0, 600, 800, 3))
-    assert pixels.read(tmp_path / "big.jpg").shape == (600, 800, 3)
-    assert pixels.read(tmp_path / "big.jpg", shortest=100).shape == (150, 200, 3)
-    assert pixels.read(tmp_path / "big.jpg", shortest=301).shape == (600, 800, 3)
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "16 bits", "float", "white is zero"])
+def test_training_reads_a_file_as_inference_does(tmp_path, kind):
+    image, file = noise(0, 40, 60, 4), tmp_path / "a.tif"
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 60), np.uint16)
+    if kind in ("RGBA", "LA"):
+        Image.fromarray(image).convert(kind).save(tmp_path / "a.png")
+    elif kind == "palette":
+        Image.fromarray(image[..., :3]).quantize(32).save(tmp_path / "a.png", transparency=bytes(range(32)))
+    elif kind == "16 bits":
+        Image.fromarray(deep).save(tmp_path / "a.png")
+    else:
+        values = deep / np.float32(65535) if kind == "float" else deep
+        Image.fromarray(values).save(file, tiffinfo={262: 0} if kind == "white is zero" else {})
+    file = file if file.exists() else tmp_path / "a.png"
+    trained_on = sources.load(sources.Item((file,))).images[0]
+    np.testing.assert_array_equal(trained_on, images.read(file))
+    if kind == "RGBA":  # over black, and no hidden colours
+        over_black = image[..., :3] * (image[..., 3:] / 255)
+        assert np.abs(trained_on - over_black).max() <= 1
+    elif kind != "LA" and kind != "palette":
+        wanted = np.rint(deep / 257.0)
+        np.testing.assert_array_equal(trained_on[..., 0], 255 - wanted if "zero" in kind else wanted)
 
 
-def test_files_are_read_whole_or_refused(tmp_path):
-    image = noise(0, 60, 80, 3)
-    for suffix in ("jpg", "png"):
-        file = tmp_path / f"a.{suffix}"
-        write(file, image)
-        whole = file.read_bytes()
-        file.write_bytes(whole + b"tail")
-        assert np.abs(pixels.read(file).astype(int) - image).mean() < 6
-        for data, message in (
-            (whole[: len(whole) // 2], "[Tt]runcated"),
-            (b"", "is empty"),
-            (b"text", "cannot be decoded"),
-        ):
-            file.write_bytes(data)
-            with pytest.raises(pixels.BadFile, match=f"a.{suffix} .*{message}"):
-                pixels.read(file)
+def test_temperatures_are_no_picture(tmp_path):
+    Image.fromarray(np.linspace(280, 320, 400, dtype=np.float32).reshape(20, 20)).save(tmp_path / "a.tif")
+    with pytest.raises(images.BadFile, match=r"a.tif: values 280.0 .. 320.0 lie outside 0 .. 1; save it as"):
+        sources.load(sources.Item((tmp_path / "a.tif",)))
 
 
-def test_grey_alpha_16_bit_and_exif_turn(tmp_path):
-    write(tmp_path / "grey.png", noise(0, 20, 30))
-    assert pixels.read(tmp_path / "grey.png").shape == (20, 30, 3)
-    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
-    assert abs(int(pixels.read(tmp_path / "deep.png")[0, 0, 0]) - 156) <= 1
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(noise(0, 20, 30, 3)).save(tmp_path / "turned.jpg", exif=exif)
-    assert pixels.read(tmp_path / "turned.jpg").shape == (30, 20, 3)
-    assert pixels.size_of(tmp_path / "turned.jpg") == (30, 20)
+def test_masks_of_one_bit_and_of_a_palette_are_indices(tmp_path):
+    labels = np.zeros((20, 30), np.uint8)
+    labels[5:] = 1
+    write(tmp_path / "image.png", noise(0, 20, 30, 3))
+    item = sources.Item((tmp_path / "image.png",), labels=tmp_path / "labels.png")
+    palette = Image.fromarray(labels, "P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    for mask in (Image.fromarray(labels == 1), palette):
+        mask.save(tmp_path / "labels.png")
+        np.testing.assert_array_equal(sources.load(item, ("other", "person")).labels, labels)
 
 
 def test_registry_reads_published_layouts(tmp_path):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from ditfuse_jax import prompt
-from ditfuse_jax.data import control, infrared, instructions, pairs, pixels, samples, sources
+from ditfuse_jax.data import control, infrared, instructions, pairs, samples, sources
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.image import BadFile
 from ditfuse_jax.inference.fuse import DEMO
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
@@ -16,7 +17,7 @@ def test_a_stream_of_broken_files_is_an_error(root):
     for file in (root / "photos").glob("*.jpg"):
         file.write_bytes(b"\xff\xd8 not a photo")
     mixture = resolve(only(demo(root).config, "m3"), root)
-    with pytest.raises(pixels.BadFile, match="8 files in a row cannot be read"):
+    with pytest.raises(BadFile, match="8 files in a row cannot be read"):
         samples.make(mixture, 0, SMALL[0])
 
 
