@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The held-out pictures that demo_quality.py measures on: simulated with a truth, and real pairs."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,20 @@ import numpy as np
 
 from ditfuse_jax import image
 from ditfuse_jax.data import samples, sources, window
-from ditfuse_jax.data.m3 import M3Config
-from ditfuse_jax.data.mixture import VALIDATION, Bucket, MixtureConfig, resolve
+from ditfuse_jax.data.config import VALIDATION, Bucket, M3Config, MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import resolve
 
 SIDE = 256
 SHAPES = ((SIDE, SIDE), (192, SIDE), (SIDE, 192))  # height, width of real pairs: whichever cuts least
 REAL = {"ivif": "ivif/*", "mff": "mff/*", "mef": "mef/*"}  # task -> folders
+
+SIMULATED = {
+    "m3": {"path": "photos"},
+    "focus": {"path": "photos", "fuse": "focus"},
+    "exposure": {"path": "photos", "fuse": "exposure"},
+    "ivif": {"path": "ivif/*", "format": "pairs", "fuse": "ivif"},
+    "seg": {"path": "seg", "format": "labelled", "edit": "seg"},
+}
 
 
 class Case(NamedTuple):
@@ -41,12 +48,13 @@ def spread(items: Sequence, limit: int) -> list:
 
 
 def simulated(root: Path, source: str, *, joint_share: float = 0.25, limit: int = 0) -> Cases:
-    """Every held-out file of one source of the demo mixture once, degraded as in training, SIDE x SIDE.
+    """Every held-out file of one source of SIMULATED once, degraded as in training, SIDE x SIDE.
 
     The window is the largest centred square. Degradations depend on the place in the list of chosen files.
     """
-    config = MixtureConfig.demo(m3=M3Config(joint_share=joint_share)).validation()
-    config = dataclasses.replace(config, sources=tuple(s for s in config.sources if s.name == source))
+    files = SourceConfig(name=source, **SIMULATED[source])
+    settings = {"ivif_target": "luma", "object_share": 0.75}  # of the first demo, and so for good
+    config = MixtureConfig(sources=(files,), m3=M3Config(joint_share=joint_share), **settings).validation()
     mixture, bucket = resolve(config, root), Bucket(height=SIDE, width=SIDE)
     listing = mixture.listings[0]
     cases = []

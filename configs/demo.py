@@ -5,10 +5,8 @@ The numbers are choices of ours; docs/demo_choices.md has the short runs behind 
 configs/demo_large.py is the end of it, where the learning rate falls.
 """
 
-import dataclasses
-
 from ditfuse_jax.config import TransformerConfig, VAEConfig
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 # Every row has a size of its own: with few shapes the model copied by distance in the row, not by place.
@@ -18,43 +16,34 @@ BUCKETS = (  # height, width, least height, least width, weight
     (256, 160, 176, 96, 2),
     (256, 256, 176, 176, 1),  # a batch costs three times as much as a small one
 )
-MORE = (  # name, the source it is like, its pair
-    ("control_focus", "control_m3", "focus"),
-    ("control_exposure", "control_m3", "exposure"),
-    ("seg_focus", "seg", "focus"),
-    ("seg_exposure", "seg", "exposure"),
-)
-SHARES = {  # what is changed or marked is fused from damaged copies too, so M3 is half of all
-    "m3": 0.20,
-    "ivif": 0.10,
-    "focus": 0.08,
-    "exposure": 0.12,
-    "control_ivif": 0.07,
-    "control_m3": 0.03,
-    "control_focus": 0.03,
-    "control_exposure": 0.04,
-    "control_object": 0.07,
-    "seg": 0.14,
-    "seg_focus": 0.03,
-    "seg_exposure": 0.03,
-    "compound": 0.06,
+PHOTOS = {"path": "photos"}
+LABELLED = {"path": "seg", "format": "labelled"}
+INFRARED = {"path": "ivif/*", "format": "pairs", "fuse": "ivif"}
+SOURCES = {  # what is changed or marked is fused from damaged copies too, so M3 is half of all
+    "m3": (PHOTOS, 0.20),
+    "ivif": (INFRARED, 0.10),
+    "focus": (PHOTOS | {"fuse": "focus"}, 0.08),
+    "exposure": (PHOTOS | {"fuse": "exposure"}, 0.12),
+    "control_ivif": (INFRARED | {"edit": "control"}, 0.07),
+    "control_m3": (PHOTOS | {"edit": "control"}, 0.03),
+    "control_focus": (PHOTOS | {"edit": "control", "fuse": "focus"}, 0.03),
+    "control_exposure": (PHOTOS | {"edit": "control", "fuse": "exposure"}, 0.04),
+    "control_object": (LABELLED | {"edit": "control"}, 0.07),
+    "seg": (LABELLED | {"edit": "seg"}, 0.14),
+    "seg_focus": (LABELLED | {"edit": "seg", "fuse": "focus"}, 0.03),
+    "seg_exposure": (LABELLED | {"edit": "seg", "fuse": "exposure"}, 0.03),
+    "compound": (LABELLED | {"edit": "compound"}, 0.06),
 }
 
-
-def with_more(sources):
-    """The demo's sources and those of MORE, with the shares above."""
-    named = {source.name: source for source in sources}
-    named |= {name: dataclasses.replace(named[like], name=name, fuse=fuse) for name, like, fuse in MORE}
-    return tuple(dataclasses.replace(named[name], weight=share) for name, share in SHARES.items())
-
-
-mixture = MixtureConfig.demo(
+mixture = MixtureConfig(
+    sources=tuple(SourceConfig(name=name, weight=w, **files) for name, (files, w) in SOURCES.items()),
     buckets=tuple(
         Bucket(height=h, width=w, least_height=low_h, least_width=low_w, weight=share)
         for h, w, low_h, low_w, share in BUCKETS
     ),
     ivif_target="detail",
     scene_stops=(0.0, 6.0),  # beyond the photo's own 2 to 5; real brackets: 5.5, 7.2, 9.4 at 10, 50, 90 %
+    object_share=0.75,  # whole images have sources of their own
     swap_share=0.5,  # so that the order of the sources does not matter
     generic_share=0.3,  # an infrared-visible pair given without a task is fused as one
     nonsense_share=0.1,
@@ -78,7 +67,7 @@ config = TrainConfig(
         latent_channels=32,
     ),
     vae=VAEConfig(latent_channels=32),  # replaced by the one of init_vae
-    mixture=dataclasses.replace(mixture, sources=with_more(mixture.sources)),
+    mixture=mixture,
     steps=2100,
     batch_size=8,
     zero_time=0.5,  # one step from pure noise has to do: docs/demo_choices.md

@@ -8,7 +8,7 @@ docs/demo_choices.md. The numbers are choices of ours.
 import dataclasses
 from pathlib import Path
 
-from ditfuse_jax.data.mixture import Bucket
+from ditfuse_jax.data.config import Bucket
 from ditfuse_jax.training.config import load
 
 demo = load(Path(__file__).with_name("demo.py"))

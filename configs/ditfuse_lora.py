@@ -5,13 +5,26 @@
 """
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 EPOCHS = 2  # paper IV-A
 BATCH = 64  # paper IV-A: global batch size
 
-mixture = MixtureConfig.paper(  # rgb targets, tags always, condition dropout 0.01: paper III-B, IV-A
+PHOTOS = {"path": "photos"}
+LABELLED = {"path": "seg", "format": "labelled"}
+SOURCES = {  # paper III-B: 316,392 samples an epoch, 13,692 of them fusion. The split of both is assumed:
+    "m3": (PHOTOS, 118_287),  # M3 and segmentation once over COCO train2017, named by the official script
+    "seg": (LABELLED | {"edit": "seg"}, 118_287),
+    "control": (LABELLED | {"edit": "control"}, 66_126),  # the rest
+    "ivif": ({"path": "ivif/*", "format": "pairs", "fuse": "ivif"}, 4_564),  # fusion in equal thirds
+    "focus": (PHOTOS | {"fuse": "focus"}, 4_564),
+    "exposure": (PHOTOS | {"fuse": "exposure"}, 4_564),
+}
+
+mixture = MixtureConfig(  # rgb targets, tags always, condition dropout 0.01: paper III-B, IV-A
+    sources=tuple(SourceConfig(name=name, count=n, **files) for name, (files, n) in SOURCES.items()),
+    order="shuffled",
     # Not in the paper; the default of the official prepare_image_for_model. The checkpoint will propose it.
     buckets=(Bucket(height=256, width=256),),
     max_text_tokens=256,  # ours: the longest prompt of the library with the Phi-3 tokenizer fits

@@ -5,8 +5,7 @@ The numbers are choices of ours: the least with which the loss visibly falls.
 """
 
 from ditfuse_jax.config import TransformerConfig, VAEConfig
-from ditfuse_jax.data.m3 import M3Config
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.data.config import Bucket, M3Config, MixtureConfig, SourceConfig
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 
 config = TrainConfig(

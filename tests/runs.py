@@ -14,8 +14,8 @@ from PIL import Image
 
 from conftest import PATIENCE, PROGRAMS
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Batch
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.prompt import Prompt
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh, shardings
@@ -130,7 +130,7 @@ def write_photos(root: Path, count: int = 12) -> Path:
 
 RUN = """# SPDX-License-Identifier: Apache-2.0
 from ditfuse_jax.config import TransformerConfig, VAEConfig
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.training.config import OptimConfig, TrainConfig
 config = TrainConfig(
     name="tiny", model=TransformerConfig.tiny(num_layers=1), vae=VAEConfig.tiny(scaling_factor=1.0),

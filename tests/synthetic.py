@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import Mixture, resolve
 
 SMALL = (Bucket(height=32, width=32, weight=2.0), Bucket(height=32, width=48))
 TEXT = 1024  # tokens; the small tokenizer of the tests cuts words to letters
@@ -45,10 +46,36 @@ def synthetic_root(tmp_path):
     return tmp_path
 
 
+PHOTOS = {"path": "photos"}
+LABELLED = {"path": "seg", "format": "labelled"}
+INFRARED = {"path": "ivif/*", "format": "pairs", "fuse": "ivif"}
+FAMILIES = {  # every task, by weight
+    "m3": (PHOTOS, 0.24),
+    "ivif": (INFRARED, 0.16),
+    "focus": (PHOTOS | {"fuse": "focus"}, 0.12),
+    "exposure": (PHOTOS | {"fuse": "exposure"}, 0.12),
+    "control_ivif": (INFRARED | {"edit": "control"}, 0.07),
+    "control_m3": (PHOTOS | {"edit": "control"}, 0.05),
+    "control_object": (LABELLED | {"edit": "control"}, 0.05),
+    "seg": (LABELLED | {"edit": "seg"}, 0.14),
+    "compound": (LABELLED | {"edit": "compound"}, 0.05),
+}
+
+
+def families(**changes) -> MixtureConfig:
+    settings = {
+        "sources": tuple(SourceConfig(name=n, weight=w, **files) for n, (files, w) in FAMILIES.items()),
+        "ivif_target": "luma",
+        "object_share": 0.75,
+        "untagged_share": 0.3,
+        "condition_dropout": 0.1,
+        "text_dropout": 0.1,
+    }
+    return MixtureConfig(**(settings | changes))
+
+
 def demo(root, **changes) -> Mixture:
-    return resolve(
-        MixtureConfig.demo(**({"buckets": SMALL, "max_text_tokens": TEXT, "seed": 7} | changes)), root
-    )
+    return resolve(families(**({"buckets": SMALL, "max_text_tokens": TEXT, "seed": 7} | changes)), root)
 
 
 def only(mixture_config: MixtureConfig, name: str, **changes) -> MixtureConfig:

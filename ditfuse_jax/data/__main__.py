@@ -11,27 +11,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ditfuse_jax import image, prompt
+from ditfuse_jax import image, places, prompt
 from ditfuse_jax.config import DEMO, closest
 from ditfuse_jax.data import loader, samples, sheet, sources
-from ditfuse_jax.data.mixture import Bucket, Mixture, MixtureConfig, resolve
-
-PRESETS = {"paper": MixtureConfig.paper, "demo": MixtureConfig.demo, "smoke": MixtureConfig.smoke}
+from ditfuse_jax.data.config import Bucket, MixtureConfig
+from ditfuse_jax.data.mixture import Mixture, resolve
 
 
 def read_config(name: str) -> MixtureConfig:
-    """A preset, or the mixture of a file in configs/ (its `config`, or `config.mixture`).
+    """The mixture of a run file (its `config`, or `config.mixture`), named as `train.py --config` names it.
 
-    Raises ValueError when there is no such preset or file, or the file assigns no such thing.
+    Raises ValueError when there is no such file, or it assigns no such thing.
     """
-    if name in PRESETS:
-        return PRESETS[name]()
-    if not Path(name).is_file():
-        near = closest(name, PRESETS)
-        raise ValueError(f"{name!r} is neither a file nor a preset{near}; presets are {', '.join(PRESETS)}")
-    config = runpy.run_path(name).get("config")
+    file = places.run_file(Path(name))
+    if not file.is_file():
+        known = sorted(run.stem for run in places.folder("configs").glob("*.py"))
+        raise ValueError(f"{name!r} is no file{closest(name, known)}; runs are {', '.join(known)}")
+    config = runpy.run_path(str(file)).get("config")
     mixture = getattr(config, "mixture", config)
-    if not hasattr(mixture, "sources"):
+    if not isinstance(mixture, MixtureConfig):
         raise ValueError(f"{name} assigns no `config` with a mixture of image sources")
     return mixture
 
@@ -162,7 +160,7 @@ def _time_loader(mixture: Mixture, tokenizer, count: int, batch_size: int, worke
 def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("command", choices=("check", "show", "bench"))
-    parser.add_argument("config", help="a file of configs/, or paper, demo, smoke")
+    parser.add_argument("config", help="a run file, or the name of one in configs/: demo, ditfuse_lora")
     parser.add_argument("--data", help="data root; default $DITFUSE_DATA, then ../shared/data")
     parser.add_argument("--source", action="append", default=[], help="only this source; may be repeated")
     parser.add_argument("--validation", action="store_true", help="the validation lists")

@@ -10,16 +10,14 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.data import pyramid
-from ditfuse_jax.data.pairs import TARGETS as MEANS
 from ditfuse_jax.data.pairs import luma, mean_target
 
-TARGETS = (*MEANS, "detail")
 ACTIVITY = 2.0  # pixels of each band: sigma of the window in which the stronger source is found
 BASE_GAIN = 0.75  # of either side's large shapes; 0.5 is their mean, which loses contrast
 
 
 def target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.ndarray:
-    """uint8 [H, W, 3] of one of TARGETS; ValueError for another."""
+    """uint8 [H, W, 3] of one of config.IVIF_TARGETS; ValueError for another."""
     return detail_target(visible, infrared) if kind == "detail" else mean_target(visible, infrared, kind=kind)
 
 

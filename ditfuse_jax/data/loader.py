@@ -22,7 +22,8 @@ from absl import flags
 
 from ditfuse_jax import prompt
 from ditfuse_jax.data import samples
-from ditfuse_jax.data.mixture import Bucket, Mixture
+from ditfuse_jax.data.config import Bucket
+from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.prompt import Prompt
 
 ENDLESS = 2**31 - 1  # batches; more than anybody trains

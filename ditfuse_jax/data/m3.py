@@ -5,41 +5,19 @@ A quarter of the blocks is damaged in both copies, each other block in exactly o
 Operations and strengths are those of the official script (make_M3_data.py), on one random generator.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ditfuse_jax.config import one_of
+from ditfuse_jax.data.config import M3Config
 
-OPERATIONS = ("mask", "noise", "blur")
 REFERENCE_SIDE = 256  # pixels; crops with a shorter side get smaller blocks in proportion
 SMALLEST_BLOCK = 4
 KERNELS = (3, 5, 7, 9, 11)  # of all blurs
 BLUR_SIGMA = (0.8, 3.0)  # Gaussian blur, pixels
 NOISE_SIGMA = (10.0, 35.0)  # Gaussian noise, of 255
 SALT_AND_PEPPER = (0.01, 0.03)  # share of pixels
-
-
-@dataclass(frozen=True, kw_only=True)
-class M3Config:
-    """What is damaged and how. Defaults of the paper; the official script adds salt-and-pepper to noise."""
-
-    blocks: tuple[int, ...] = (32, 64, 128)  # pixels; one size per sample
-    operations: tuple[str, ...] = OPERATIONS
-    joint_share: float = 0.25  # of the blocks, damaged in both copies; 0: none
-    salt_and_pepper: bool = False
-
-    def __post_init__(self):
-        if not self.blocks or min(self.blocks) < 1:
-            raise ValueError(f"M3 blocks {self.blocks} must be one or more positive sides in pixels")
-        if not self.operations:
-            raise ValueError(f"M3 operations are empty; choose among {', '.join(OPERATIONS)}")
-        for operation in self.operations:
-            one_of("M3 operation", operation, OPERATIONS)
-        if not 0 <= self.joint_share <= 1:
-            raise ValueError(f"M3 joint_share {self.joint_share} is not in [0, 1]")
 
 
 class Plan(NamedTuple):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-TARGETS = ("rgb", "luma")
+from ditfuse_jax.data.config import EXPOSURE_STOPS
+
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 BLUR_RADIUS = (0.006, 0.02)  # of the defocus disc, in short sides: 1.5 to 5 px at 256
@@ -18,7 +19,6 @@ DEPTH_SOFTNESS = (
     0.03,
     0.5,
 )  # width of the step between near and far, in standard deviations of the depth field
-EXPOSURE_STOPS = (1.0, 2.5)  # stops away from the photo, on either side
 GLOW = (0.0, 0.08)  # blur of the light beyond the photo's, sigma in short sides
 CURVE_STRENGTH = (0.0, 0.6)  # of the S in the camera curve; 0: plain gamma
 CURVE_GAMMA = 2.2
@@ -48,7 +48,7 @@ def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.n
         mean = (visible.astype(np.uint16) + infrared + 1) >> 1
         return mean.astype(np.uint8)
     if kind != "luma":
-        raise ValueError(f"target {kind!r} is not one of {', '.join(TARGETS)}")
+        raise ValueError(f"target {kind!r} is no mean; use rgb or luma")
     shift = (luma(infrared) - luma(visible)) / 2
     return np.rint(visible + shift[..., None]).clip(0, 255).astype(np.uint8)
 

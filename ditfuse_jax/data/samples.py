@@ -10,8 +10,9 @@ import numpy as np
 from ditfuse_jax import prompt
 from ditfuse_jax.config import PATCH, VAE_FACTOR
 from ditfuse_jax.data import control, infrared, instructions, m3, pairs, segmentation, sources, window
+from ditfuse_jax.data.config import TASKS, Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.instructions import CLASS_SYNONYMS
-from ditfuse_jax.data.mixture import TASKS, Bucket, Mixture, MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.image import BadFile
 
 NUM_SOURCES = 2

@@ -14,8 +14,8 @@ import numpy as np
 from ditfuse_jax import image, places
 from ditfuse_jax.config import one_of
 from ditfuse_jax.data import registry, segmentation
+from ditfuse_jax.data.config import FORMATS
 
-FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")
 # (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is far is not known.
 SIDES = (("vis", "ir"), ("vi", "ir"), ("over", "under"), ("a", "b"), ("image1", "image2"))
 TARGET_FOLDER = "target"  # of a pair folder, optional

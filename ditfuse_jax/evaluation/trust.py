@@ -10,7 +10,7 @@ import numpy as np
 
 from ditfuse_jax import image as images
 from ditfuse_jax.data import pairs, sources
-from ditfuse_jax.data.mixture import VALIDATION
+from ditfuse_jax.data.config import VALIDATION
 from ditfuse_jax.evaluation.scoring import Row
 from ditfuse_jax.evaluation.summary import better
 from ditfuse_jax.evaluation.tables import title

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditfuse_jax.config import TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
-from ditfuse_jax.data.mixture import MixtureConfig
+from ditfuse_jax.data.config import MixtureConfig
 
 POSITIVE = (
     "steps",

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.data.config import TASKS
 
 
 def record(step: int, metrics, *, rows_per_second: float, flops: float) -> dict:

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from ditfuse_jax.checkpoints.flat import fill
-from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.data.config import TASKS
 from ditfuse_jax.image import to_pixels
 from ditfuse_jax.ops.products import exact_products
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from PIL import Image
 
 from ditfuse_jax.checkpoints.flat import fill
-from ditfuse_jax.data.mixture import TASKS
+from ditfuse_jax.data.config import TASKS
 from ditfuse_jax.image import to_image, to_pixels
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.omnigen import patchify, row_length, unpatchify

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -6,10 +8,13 @@ from conftest import golden
 from ditfuse_jax.data.__main__ import main
 from synthetic import synthetic_root  # noqa: F401
 
-CONFIG = """
-import dataclasses
-from ditfuse_jax.data.mixture import MixtureConfig
-config = MixtureConfig.smoke(max_text_tokens=1024)
+TESTS = Path(__file__).parents[1]
+CONFIG = f"""
+import dataclasses, sys
+sys.path.insert(0, {str(TESTS)!r})
+from ditfuse_jax.data.config import Bucket
+from synthetic import families
+config = families(buckets=(Bucket(height=64, width=64),), max_text_tokens=1024)
 """
 
 
@@ -96,7 +101,7 @@ def test_bench_prints_stages_and_rate(run, capsys):
 
 
 def test_wrong_requests_are_named(run, tmp_path):
-    with pytest.raises(ValueError, match="'smok' is neither a file nor a preset .did you mean smoke"):
+    with pytest.raises(ValueError, match="'smok' is no file .did you mean smoke"):
         run("check", config="smok")
     with pytest.raises(ValueError, match="source 'm4' is not in the config .did you mean m3"):
         run("show", "--source", "m4")

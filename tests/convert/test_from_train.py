@@ -19,7 +19,7 @@ from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.adapter import HARMLESS, read_adapter
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.config import LINEARS, CheckpointConfig, LoraConfig
-from ditfuse_jax.data.mixture import Bucket
+from ditfuse_jax.data.config import Bucket
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.initial import frozen_weights, trained_weights

@@ -9,7 +9,8 @@ from PIL import Image
 from conftest import golden
 from ditfuse_jax import image as images
 from ditfuse_jax.data import registry, samples, sources
-from ditfuse_jax.data.mixture import MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.data.config import MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import resolve
 from ditfuse_jax.prompt import load_tokenizer
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 

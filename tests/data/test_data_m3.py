@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.data import m3
-from ditfuse_jax.data.m3 import M3Config
+from ditfuse_jax.data.config import M3Config
 
 
 def rng(seed: int = 0) -> np.random.Generator:

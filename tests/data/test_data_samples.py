@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ditfuse_jax import prompt
+from ditfuse_jax import places, prompt
 from ditfuse_jax.data import control, infrared, instructions, pairs, samples, sources
+from ditfuse_jax.data.config import IVIF_TARGETS, TASKS, Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Tokenizer
-from ditfuse_jax.data.mixture import TASKS, Bucket, MixtureConfig, SourceConfig, resolve
+from ditfuse_jax.data.mixture import resolve
 from ditfuse_jax.image import BadFile
 from ditfuse_jax.inference.fuse import DEMO
-from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
+from ditfuse_jax.training.config import load
+from synthetic import SMALL, TEXT, demo, families, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
 def test_a_stream_of_broken_files_is_an_error(root):
@@ -43,7 +46,7 @@ def test_shares_of_a_weighted_draw(root):
 
 
 def test_a_concatenation_gives_every_source_its_count_in_each_epoch(root):
-    counted = tuple(dataclasses.replace(s, count=10 + i) for i, s in enumerate(MixtureConfig.demo().sources))
+    counted = tuple(dataclasses.replace(s, count=10 + i) for i, s in enumerate(families().sources))
     mixture = demo(root, sources=counted, order="shuffled")
     epochs, left_out = [], []
     for epoch in range(2):
@@ -59,8 +62,8 @@ def test_a_concatenation_gives_every_source_its_count_in_each_epoch(root):
     assert left_out == [10, 9]  # an epoch goes on with the files that the one before it did not reach
 
 
-def test_paper_preset_has_the_paper_s_counts(root):
-    mixture = resolve(MixtureConfig.paper(), root)
+def test_the_paper_s_run_has_the_paper_s_counts(root):
+    mixture = resolve(load(places.run_file(Path("ditfuse_lora"))).mixture, root)
     fusion = sum(
         int(c)
         for s, c in zip(mixture.config.sources, mixture.counts, strict=True)
@@ -153,7 +156,7 @@ def test_large_classes_are_named_more_often(root):
     classes, count = ("car", "sky"), 400
     found = {}
     for power in (0.0, 0.5):
-        cfg = MixtureConfig.demo(area_power=power, several_share=0.0, absent_share=0.0)
+        cfg = families(area_power=power, several_share=0.0, absent_share=0.0)
         rng = np.random.default_rng(0)
         drawn = [samples._classes_to_name(rng, labels, classes, cfg)[0] for _ in range(count)]
         found[power] = drawn.count("car") / count
@@ -168,7 +171,7 @@ def test_target_of_m3_is_the_photo_and_the_sources_are_damaged(root):
         assert not same.all((1, 2)).any()
 
 
-@pytest.mark.parametrize("kind", infrared.TARGETS)
+@pytest.mark.parametrize("kind", IVIF_TARGETS)
 def test_target_of_infrared_pairs(root, kind):
     for sample in made(root, "ivif", 5, ivif_target=kind):
         np.testing.assert_array_equal(sample.target, infrared.target(*sample.sources, kind=kind))
@@ -239,14 +242,14 @@ def test_validation_reads_the_other_list_without_chance(root):
 )
 def test_wrong_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        MixtureConfig.demo(**change)
+        families(**change)
     with pytest.raises(ValueError, match="bucket 100x96 is not in multiples of 16"):
         Bucket(height=100, width=96)
 
 
 def test_prompts_that_do_not_fit_are_found_before_training():
     tokenizer = Tokenizer(prompt.load_tokenizer(DEMO))
-    cfg = MixtureConfig.demo(max_text_tokens=70)
+    cfg = families(max_text_tokens=70)
     samples.check_prompts(cfg, tokenizer)  # the longest of the library has 70
     with pytest.raises(ValueError, match="has 70 text tokens, max_text_tokens is 69; raise it"):
         samples.check_prompts(dataclasses.replace(cfg, max_text_tokens=69), tokenizer)
@@ -264,6 +267,6 @@ def test_validation_takes_the_test_split_of_a_dataset_and_needs_something():
 
 
 def test_real_data_makes_every_task(data_root):
-    mixture = resolve(MixtureConfig.demo(condition_dropout=0.0, text_dropout=0.0), data_root)
+    mixture = resolve(families(condition_dropout=0.0, text_dropout=0.0), data_root)
     tasks = {TASKS[samples.make(mixture, position, SMALL[0]).sample.task] for position in range(80)}
     assert tasks == set(TASKS) - {"given"}

@@ -17,7 +17,8 @@ import pytest
 from conftest import PATIENCE, golden
 from ditfuse_jax import prompt
 from ditfuse_jax.data import loader, samples
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig, resolve
+from ditfuse_jax.data.config import Bucket, MixtureConfig
+from ditfuse_jax.data.mixture import resolve
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
 
 
@@ -151,9 +152,12 @@ import multiprocessing, os, signal, sys
 from pathlib import Path
 from ditfuse_jax import prompt
 from ditfuse_jax.data import loader
-from ditfuse_jax.data.mixture import MixtureConfig, resolve
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.data.mixture import resolve
 if __name__ == "__main__":
-    mixture = resolve(MixtureConfig.smoke(max_text_tokens=1024), Path(sys.argv[1]))
+    source, bucket = SourceConfig(name="m3", path="photos"), Bucket(height=64, width=64)
+    config = MixtureConfig(sources=(source,), buckets=(bucket,), max_text_tokens=1024)
+    mixture = resolve(config, Path(sys.argv[1]))
     stream = loader.make_loader(mixture, prompt.load_tokenizer(sys.argv[2]), batch_size=4, workers=2)
     next(stream)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
