@@ -20,7 +20,8 @@ BELOW = {  # room -> the rooms that it may import from, besides the files at the
     "data": set(),
     "training": {"data", "checkpoints", "models", "ops"},
     "evaluation": {"inference", "fidelity", "data", "checkpoints", "models"},
-    "cli": {"evaluation", "inference", "training", "data", "checkpoints"},
+    "serve": {"evaluation", "inference", "fidelity"},
+    "cli": {"serve", "evaluation", "inference", "training", "data", "checkpoints"},
 }
 
 

@@ -36,11 +36,27 @@ def data(arguments: list[str], prog: str) -> int:
     return command(arguments, prog)
 
 
+def evaluate(arguments: list[str], prog: str) -> int:
+    environment.for_fusing()
+    from ditfuse_jax.evaluation.__main__ import main
+
+    return main(arguments, prog)
+
+
+def serve(arguments: list[str], prog: str) -> int:
+    environment.for_serving()
+    from ditfuse_jax.cli.serve import main
+
+    return main(arguments, prog)
+
+
 COMMANDS = {
     fuse: "make pictures: two images and an instruction in, one fused image out",
     train: "train the autoencoder, the transformer or an adapter",
     convert: "published weights to checkpoint folders of this library, and back",
     data: "look at a training stream before training on it",
+    evaluate: "score fused pictures, compare methods, run a dataset",
+    serve: "a page in the browser and HTTP, for people and programs (extra: app)",
 }
 
 

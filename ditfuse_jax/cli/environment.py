@@ -22,6 +22,13 @@ def for_fusing() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def for_serving() -> None:
+    """As for fusing, and nothing of ours or of Gradio's asks another machine for anything."""
+    for_fusing()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
 def for_training() -> None:
     """No advice between the lines of a run, and XLA's faster way on CPU; XLA_FLAGS of the user come last."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -18,8 +18,9 @@ COMMANDS = {
 }
 
 
-def main(words: Sequence[str]) -> int:
-    args = arguments(words)
+def main(words: Sequence[str], prog: str = "python -m ditfuse_jax.evaluation") -> int:
+    """Exit code 0, or 2 after one message on stderr; `ditfuse evaluate` is the same."""
+    args = arguments(words, prog)
     try:
         return COMMANDS[args.command](args)
     except (ValueError, OSError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flags of python -m ditfuse_jax.evaluation."""
+"""The flags of `python -m ditfuse_jax.evaluation` and `ditfuse evaluate`."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from ditfuse_jax.evaluation.verdicts import LABELS
 DESCRIPTION = "Score fused images: what each number means is in docs/evaluation.md."
 
 
-def arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ditfuse_jax.evaluation", description=DESCRIPTION)
+def arguments(words: Sequence[str], prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     add_score(commands.add_parser("score", help="one method's folder"))
     add_compare(commands.add_parser("compare", help="several methods and fusion without a network, ranked"))

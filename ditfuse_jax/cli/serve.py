@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves a page in the browser and HTTP on this machine, see docs/serve.md."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ditfuse_jax.cli.fuse import keep_compiled_programs
+from ditfuse_jax.serve.limits import Limits
+
+TOKEN = "DITFUSE_TOKEN"  # the environment variable; unlike a flag, other users do not see it
+PARTS = ("fastapi", "fastapi_offline", "gradio", "prometheus_client", "uvicorn")
+
+
+def parse(arguments: list[str], prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
+    )
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--token", default=os.environ.get(TOKEN), help=f"asked of everybody; default: ${TOKEN}"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="folder; default: the one that ships with the code")
+    parser.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
+    )
+    limits = parser.add_argument_group("limits")
+    for field in dataclasses.fields(Limits):
+        flag = "--" + field.name.replace("_", "-")
+        told = f"{field.metadata['help']}; default: {field.default}"
+        limits.add_argument(flag, type=int, default=field.default, help=told)
+    return parser.parse_args(arguments)
+
+
+def serve(flags: argparse.Namespace, uploads: str) -> None:
+    """Uploads of the page are kept in the folder `uploads`, until it closes or an hour has passed."""
+    os.environ["GRADIO_TEMP_DIR"] = uploads
+    from ditfuse_jax.inference.fuse import DiTFuse
+    from ditfuse_jax.serve import http, page, server
+
+    names = [field.name for field in dataclasses.fields(Limits)]
+    limits = Limits(**{name: getattr(flags, name) for name in names})
+    door = server.listen(flags.host, flags.port)
+    model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
+    print(f"checkpoint  {model.checkpoint_id}")
+    app, worker = http.build(model, limits, token=flags.token)
+    app = page.mount(app, worker, Path(uploads))
+    host, port = door.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    print(f"page        {address}{f'?token={flags.token}' if flags.token else ''}")
+    print(f"HTTP        {address}docs", flush=True)
+    server.run(app, worker, door)
+    print("ended       what ran is finished")
+
+
+def main(arguments: list[str], prog: str) -> int:
+    """Exit code 0 after SIGTERM or Ctrl-C, 2 after one message on stderr."""
+    flags = parse(arguments, prog)
+    if not flags.no_compile_cache:
+        keep_compiled_programs()
+    try:
+        with tempfile.TemporaryDirectory(prefix="ditfuse-page-") as uploads:
+            serve(flags, uploads)
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in PARTS:
+            raise
+        print(f"{prog}: needs {error.name}; pip install 'ditfuse-jax[app]'", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
