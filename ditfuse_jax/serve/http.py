@@ -21,7 +21,7 @@ import ditfuse_jax
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.serve import answer, fields, order
 from ditfuse_jax.serve.guard import BodyLimit, Offline, TokenGate
-from ditfuse_jax.serve.limits import FORM_BYTES, MEGA, Limits
+from ditfuse_jax.serve.limits import MEGA, WORD_BYTES, Limits
 from ditfuse_jax.serve.metrics import Metrics
 from ditfuse_jax.serve.order import Picture, TooLarge
 from ditfuse_jax.serve.worker import Cancelled, Full, Refused, Ticket, TooLong, Worker
@@ -114,7 +114,7 @@ async def read_order(request: Request, worker: Worker, folder: Path) -> order.Or
         async with (
             asyncio.timeout(limits.max_seconds),
             request.form(
-                max_files=limits.max_images, max_fields=len(fields.FUSE), max_part_size=FORM_BYTES
+                max_files=limits.max_images, max_fields=len(fields.FUSE), max_part_size=WORD_BYTES
             ) as form,
         ):
             given = texts(form)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 MEGA = 1_000_000
 FORM_BYTES = 1_000_000  # of a request that are no pictures: words, options, multipart lines
+WORD_BYTES = 20_000  # of one field of text
 
 
 def _limit(default: int, help: str):

@@ -52,7 +52,7 @@ async def moments(wanted: Wanted, visitors: Visitors, visitor: str) -> AsyncIter
             if ticket.gone:
                 raise Cancelled
         shown = ticket.future.result()
-        visitors.has(visitor, [shown.file])
+        visitors.gets(visitor, shown.file)
         yield Moment(said(summary(shown)), busy=False, shown=shown)
     except (ValueError, Refused) as error:
         yield Moment(failed(str(error)), busy=False)

@@ -2,7 +2,6 @@
 """Who has the page open: the job and the files of each visitor, gone when the visitor is."""
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ class Visitors:
         self.worker, self.folder = worker, folder
         self._tickets: dict[str, Ticket] = {}
         self._files: dict[str, set[Path]] = {}
+        self._results: dict[str, Path] = {}
         self._lock = threading.Lock()
 
     def has(self, visitor: str, files: Iterable[Path]) -> None:
@@ -24,6 +24,14 @@ class Visitors:
         ours = {file for file in files if file.is_relative_to(self.folder)}
         with self._lock:
             self._files.setdefault(visitor, set()).update(ours)
+
+    def gets(self, visitor: str, result: Path) -> None:
+        """Notes the result, and deletes the one before it."""
+        self.has(visitor, [result])
+        with self._lock:
+            before, self._results[visitor] = self._results.get(visitor), result
+        if before:
+            _delete(before)
 
     def waits(self, visitor: str, ticket: Ticket) -> None:
         with self._lock:
@@ -41,7 +49,12 @@ class Visitors:
         with self._lock:
             files = self._files.pop(visitor, set())
             files -= set().union(*self._files.values())
+            self._results.pop(visitor, None)
         for file in files:
-            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # its folder, unless something else is in it
-                file.parent.rmdir()
+            _delete(file)
+
+
+def _delete(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # its folder, unless something else is in it
+        file.parent.rmdir()
