@@ -2,6 +2,7 @@
 """Fuse two registered images as an instruction says: --prompt "..." --image1 A --image2 B."""
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -28,7 +29,20 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     how.add_argument(
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
     )
+    told = parser.add_argument_group("what it says")
+    told.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
+    told.add_argument(
+        "--json",
+        action="store_true",
+        help="for programs: one line of JSON per picture on stdout, and no other",
+    )
     return parser.parse_args(arguments)
+
+
+def say(flags: argparse.Namespace, line: str) -> None:
+    """A line for people."""
+    if not flags.quiet and not flags.json:
+        print(line)
 
 
 def add_words(what) -> None:
@@ -114,7 +128,7 @@ def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
         raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")
     if flags.image1:
         return flags.image1, flags.image2
-    print(f"images      the example pair {EXAMPLE} (infrared-visible: --task {EXAMPLE_TASK})")
+    say(flags, f"images      the example pair {EXAMPLE} (infrared-visible: --task {EXAMPLE_TASK})")
     return EXAMPLE / "image1.png", EXAMPLE / "image2.png"
 
 
@@ -135,10 +149,19 @@ def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Na
 
     left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint)
     if finished := len(todo) - len(left):
-        print(f"finished    {finished} pictures are there already")
+        say(flags, f"finished    {finished} pictures are there already")
     if other := sum(one.out.exists() for one in left):
-        print(f"again       {other} files that are no results of these settings")
+        say(flags, f"again       {other} files that are no results of these settings")
     return left
+
+
+def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
+    """What tells of the run: lines and a bar for people, lines of JSON for programs, or nothing."""
+    from ditfuse_jax.inference import lines, terminal
+
+    if flags.json:
+        return contextlib.nullcontext(lines.as_json(sys.stdout))
+    return contextlib.nullcontext(lines.SILENT) if flags.quiet else terminal.progress(num_jobs, steps)
 
 
 def fuse(flags: argparse.Namespace) -> int:
@@ -157,12 +180,14 @@ def fuse(flags: argparse.Namespace) -> int:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
-        print(f"checkpoint  {model.checkpoint_id}")
+        say(flags, f"checkpoint  {model.checkpoint_id}")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags) if flags.resume else wanted
-        with terminal.progress(len(todo), chosen.steps) as watch:
+        with watching(flags, len(todo), chosen.steps) as watch:
+            for failure in failed if flags.json else ():
+                watch.on_failure(failure)
             how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
             report = jobs.run(model, todo, chosen, watch=watch, **how)
-        print("programs    {} compiled, {} from the cache".format(*compiled()))
+        say(flags, "programs    {} compiled, {} from the cache".format(*compiled()))
     failed += report.failed
     if failed:
         count = len(wanted) + len(failed) - len(report.failed)

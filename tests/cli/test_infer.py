@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import os
 import re
 import subprocess
@@ -382,3 +383,28 @@ def test_ctrl_c_is_one_line(infer, folder, pair, tmp_path, monkeypatch, capsys):
     flags = ["--checkpoint", str(folder), "--out", str(tmp_path / "out.png")]
     assert infer.main([*pair, *FAST, *flags]) == 130
     assert capsys.readouterr().err == "infer.py: interrupted; pictures that were finished are whole\n"
+
+
+def test_programs_get_a_line_of_json_per_picture_and_no_other(infer, folder, tmp_path, capsys):
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    for side, seed in (("image1", 1), ("image2", 2)):
+        picture(pairs / side / "ü.png", seed=seed)
+        picture(pairs / side / "bad.png", 32, 48 + 16 * seed)
+    picture(pairs / "image1" / "lonely.png")
+    flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder), "--json"]
+    assert infer.main(flags) == 1
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert {Path(line["out"]).name: line["ok"] for line in lines} == {
+        "lonely.png": False,
+        "bad.png": False,
+        "ü.png": True,
+    }
+    assert "no image of the same name" in lines[0]["error"]
+    assert "different sizes" in lines[1]["error"]
+    assert lines[2]["out"] == str(out / "ü.png")
+    assert lines[2]["seconds"] > 0
+    assert infer.main([*flags[:-1], "--quiet"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("2 of 3 pairs failed:\n")

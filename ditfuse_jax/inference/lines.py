@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells programs: one line of JSON per picture, or nothing at all (docs/serve.md)."""
+
+import json
+from typing import TextIO
+
+from ditfuse_jax.inference.fuse import Fused
+from ditfuse_jax.inference.jobs import Failure, Job, Watch
+
+SILENT = Watch(*[lambda *_: None] * len(Watch._fields))
+
+
+def as_json(stream: TextIO) -> Watch:
+    """Writes a line when a picture is whole on the disk, or has failed:
+
+    {"ok": true, "out": "fused.png", "seconds": 1.2, "explained": 0.97, "weights": null, "invented": null}
+    {"ok": false, "out": "out/a.png", "error": "a.png: no such file; check the path"}
+    """
+
+    def tell(**facts) -> None:
+        print(json.dumps(facts, ensure_ascii=False), file=stream, flush=True)
+
+    def on_done(job: Job, result: Fused) -> None:
+        weights, invented = (file and str(file) for file in (job.weights, job.invented))
+        tell(
+            ok=True,
+            out=str(job.out),
+            seconds=round(sum(result.timings), 3),
+            explained=result.explained,
+            weights=weights,
+            invented=invented,
+        )
+
+    def on_failure(failure: Failure) -> None:
+        tell(ok=False, out=str(failure.out), error=failure.message)
+
+    return SILENT._replace(on_done=on_done, on_failure=on_failure)
