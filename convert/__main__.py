@@ -24,7 +24,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
             )
         return sub
 
-    omnigen = command("omnigen", "OmniGen (official or diffusers layout, or a hub id) to a checkpoint folder")
+    omnigen = command(
+        "omnigen", "OmniGen (official or diffusers layout, or hf:owner/name) to a checkpoint folder"
+    )
     omnigen.add_argument(
         "--lora", metavar="ADAPTER", type=Path, help="adapter folder to merge into the weights"
     )

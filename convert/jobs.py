@@ -96,7 +96,7 @@ def convert_omnigen(
     """Writes a checkpoint folder.
 
     Args:
-      name: a folder in the official or the diffusers layout, or a hub id.
+      name: a folder in the official or the diffusers layout, or a hub id, hf:owner/name.
       lora: adapter folder to merge into the weights.
       dtype: of the stored transformer; default: the source's. The autoencoder keeps its own dtype.
       vae: folder or file of the autoencoder, where the source has none.

@@ -9,22 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.checkpoints.folder import read_json
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 
 from .engine import FLOATS
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
-HUB_FILES = (
-    "*.json",
-    "*.safetensors",
-    "*/*.json",
-    "*/*.safetensors",
-    "tokenizer.model",
-    "README.md",
-    "LICENSE*",
-)
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Tensors(NamedTuple):
@@ -42,31 +33,14 @@ class Tensors(NamedTuple):
 
 
 def locate(source: str) -> Path:
-    """The local folder (or file) of a path or a hub id; raises ValueError saying what to download."""
+    """The local folder (or file) of a path or of `hf:owner/name`; raises ValueError saying what to do."""
+    if source.startswith(hub.PREFIX):
+        return hub.fetch(source)
     path = Path(source).expanduser()
     if path.exists():
         return path
-    if HUB_NAME.fullmatch(source):
-        return _download(source)
-    raise ValueError(f"{source} does not exist; name a folder, or a hub id such as Shitao/OmniGen-v1")
-
-
-def _download(hub_id: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError:
-        raise ValueError(
-            f"{hub_id} is not here, and a download needs `pip install ditfuse-jax[hub]`"
-        ) from None
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), etag_timeout=5))
-    except (*HfHubHTTPError.__bases__, ValueError) as error:  # OSError, and whatever network library it uses
-        raise ValueError(
-            f"{hub_id} is not here and cannot be fetched ({type(error).__name__}); on another machine run "
-            f"`hf download {hub_id} --local-dir {hub_id.split('/')[1]} --include '*.json' '*.safetensors'`, "
-            "copy that folder here and name it as SRC"
-        ) from None
+    near = f"hf:{source}" if hub.is_name(source) else "hf:Shitao/OmniGen-v1"
+    raise ValueError(f"{source} does not exist; name a folder, or a hub id as {near}")
 
 
 def read_tensors(folder: Path, stem: str) -> Tensors:

@@ -3,7 +3,6 @@
 
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def add_files(files) -> None:
         "--invented", type=Path, metavar="FILE", help="also write how far each pixel is from both sources"
     )
     files.add_argument(
-        "--checkpoint", type=Path, help="checkpoint folder; default: the one that ships with the code"
+        "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
 
@@ -132,12 +131,10 @@ def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
     return EXAMPLE / "image1.png", EXAMPLE / "image2.png"
 
 
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ditfuse-jax"
-
-
 def keep_compiled_programs() -> None:
     """Compiled programs go to the user's cache folder, so that the next start need not compile."""
+    from ditfuse_jax.inference.pretrained import cache_folder
+
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -166,9 +163,11 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, terminal
+    from ditfuse_jax.inference import jobs, pretrained, terminal
     from ditfuse_jax.inference.fuse import DiTFuse, check
 
+    flags.checkpoint = pretrained.on_command_line(flags.checkpoint)
+    flags.lora = pretrained.adapter_on_command_line(flags.lora)
     wanted, failed = jobs_of(flags)
     jobs.check_outputs(wanted, overwrite=flags.overwrite)
     options = settings.given(flags)

@@ -24,7 +24,9 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     parser.add_argument(
         "--token", default=os.environ.get(TOKEN), help=f"asked of everybody; default: ${TOKEN}"
     )
-    parser.add_argument("--checkpoint", type=Path, help="folder; default: the one that ships with the code")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="folder or hf:owner/name; default: the one that ships"
+    )
     parser.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument(
@@ -41,13 +43,16 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
 def serve(flags: argparse.Namespace, uploads: str) -> None:
     """Uploads of the page are kept in the folder `uploads`, until it closes or an hour has passed."""
     os.environ["GRADIO_TEMP_DIR"] = uploads
+    from ditfuse_jax.inference import pretrained
     from ditfuse_jax.inference.fuse import DiTFuse
     from ditfuse_jax.serve import http, page, server
 
     names = [field.name for field in dataclasses.fields(Limits)]
     limits = Limits(**{name: getattr(flags, name) for name in names})
     door = server.listen(flags.host, flags.port)
-    model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
+    checkpoint = pretrained.on_command_line(flags.checkpoint)
+    lora = pretrained.adapter_on_command_line(flags.lora)
+    model = DiTFuse.load(checkpoint, lora=lora, dtype=flags.dtype)
     print(f"checkpoint  {model.checkpoint_id}")
     app, worker = http.build(model, limits, token=flags.token)
     app = page.mount(app, worker, Path(uploads))

@@ -17,7 +17,7 @@ from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import codec, native, passes, sampler, settings, shapes, tiles
+from ditfuse_jax.inference import arrays, codec, native, passes, pretrained, sampler, settings, shapes, tiles
 from ditfuse_jax.inference.native import Native
 from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.noise import starts
@@ -85,6 +85,21 @@ class DiTFuse:
             checkpoint_id=fingerprint(folder, lora and Path(lora)),
         )
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, lora=None, dtype: str | None = None
+    ) -> "DiTFuse":
+        """`load` for a folder, `hf:owner/name` or `owner/name` of the Hugging Face hub.
+
+        Args:
+          name: a checkpoint folder, or one in the official or the diffusers layout, which is converted into
+            the cache on first use. What the hub gave is kept too; offline, what is kept is used.
+          revision: branch, tag or commit of the hub. lora: an adapter, named likewise. dtype: as in `load`.
+        Raises ValueError where it is not here and not to be had, and as `load` does.
+        """
+        folder = pretrained.checkpoint(name, revision=revision)
+        return cls.load(folder, lora=pretrained.adapter(lora), dtype=dtype)
+
     def fuse(
         self,
         images: Sequence,
@@ -93,6 +108,8 @@ class DiTFuse:
         task: str | None = None,
         object: str | None = None,
         segment: Sequence[str] | None = None,
+        channels: str = "rgb",
+        value_range: tuple[float, float] | None = None,
         seed: int = 0,
         noise: np.ndarray | None = None,
         on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
@@ -101,12 +118,15 @@ class DiTFuse:
         """Fuses images of one size as the prompt or the task says.
 
         Args:
-          images: two: the first is visible, far-focused or over-exposed, the second infrared, near-focused or
-            under-exposed. The result has the size of the first.
+          images: two paths, PIL images, or arrays, see `image.read` and `arrays.readable`. The first is
+            visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. The
+            result has the size of the first.
           prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
             it and without a task: "Extract and fuse high-quality features from both images."
           task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
           object: the one thing that a light or contrast task is about. segment: names of what to mark.
+          channels: "rgb" or "bgr", the order in arrays; the result is RGB. value_range: black and white of
+            float arrays, such as (0, 1).
           seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead, as the first.
           on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
             tiles: after the steps of each batch of them, counted on; latents() is of its first tile.
@@ -117,6 +137,7 @@ class DiTFuse:
         if isinstance(segment, str):
             raise ValueError(f"segment {segment!r} is one string; give a sequence of names, such as ['car']")
         words = request(prompt, task=task, segment=tuple(segment or ()), thing=object)
+        images = arrays.readable(images, channels=channels, value_range=value_range)
         return next(self.fuse_prompts(images, [words], seed=seed, noise=noise, on_step=on_step, **options))
 
     def fuse_prompts(

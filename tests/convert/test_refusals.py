@@ -159,7 +159,7 @@ def test_names_that_are_no_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    message = refused(capsys, "omnigen", "Shitao/OmniGen-v1", tmp_path / "ours")
+    message = refused(capsys, "omnigen", "hf:Shitao/OmniGen-v1", tmp_path / "ours")
     assert "hf download Shitao/OmniGen-v1 --local-dir OmniGen-v1" in message
     assert len(message.splitlines()) == 1
     assert "does not exist" in refused(capsys, "omnigen", tmp_path / "nowhere", tmp_path / "ours")
