@@ -94,6 +94,8 @@ def test_fuse_makes_a_picture_of_the_example(site, tmp_path):
         (("train", "--config", "demo", "--data", "nowhere"), 2, "ditfuse train: no data folder nowhere"),
         (("train", "--config", "full"), 2, "ditfuse train: full starts from the weights of a checkpoint"),
         (("data", "check", "smoke", "--data", "nowhere"), 2, "ditfuse data: no data folder nowhere"),
+        (("evaluate", "--help"), 0, "usage: ditfuse evaluate"),
+        (("serve", "--help"), 0, "usage: ditfuse serve"),
         (("nothing",), 2, "invalid choice: 'nothing'"),
     ],
 )

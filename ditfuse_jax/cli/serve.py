@@ -49,19 +49,24 @@ def serve(flags: argparse.Namespace, uploads: str) -> None:
 
     names = [field.name for field in dataclasses.fields(Limits)]
     limits = Limits(**{name: getattr(flags, name) for name in names})
-    door = server.listen(flags.host, flags.port)
-    checkpoint = pretrained.on_command_line(flags.checkpoint)
-    lora = pretrained.adapter_on_command_line(flags.lora)
-    model = DiTFuse.load(checkpoint, lora=lora, dtype=flags.dtype)
-    print(f"checkpoint  {model.checkpoint_id}")
-    app, worker = http.build(model, limits, token=flags.token)
-    app = page.mount(app, worker, Path(uploads))
-    host, port = door.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    print(f"page        {address}{f'?token={flags.token}' if flags.token else ''}")
-    print(f"HTTP        {address}docs", flush=True)
-    server.run(app, worker, door)
+    with server.listen(flags.host, flags.port) as door:
+        checkpoint = pretrained.on_command_line(flags.checkpoint)
+        lora = pretrained.adapter_on_command_line(flags.lora)
+        model = DiTFuse.load(checkpoint, lora=lora, dtype=flags.dtype)
+        app, worker = http.build(model, limits, token=flags.token)
+        app = page.mount(app, worker, Path(uploads))
+        tell(door.getsockname(), model.checkpoint_id, flags.token)
+        server.run(app, worker, door)
     print("ended       what ran is finished")
+
+
+def tell(place: tuple, checkpoint: str, token: str | None) -> None:
+    """Where the doors are."""
+    host, port = place[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    print(f"checkpoint  {checkpoint}")
+    print(f"page        {address}{f'?token={token}' if token else ''}")
+    print(f"HTTP        {address}docs", flush=True)
 
 
 def main(arguments: list[str], prog: str) -> int:

@@ -136,10 +136,10 @@ def add_results() -> tuple:
     with gr.Tab("Picture 2"):
         second = gr.ImageSlider(elem_id="second", max_height=700, **look)
         gr.Markdown("Left: picture 2. Right: the result. Drag the line.")
-    with gr.Tab("Where from"):
+    with gr.Tab("Sources"):
         origin = gr.Image(elem_id="origin", **look)
         gr.Markdown("Orange: from picture 1. Blue: from picture 2.")
-    with gr.Tab("Unexplained"):
+    with gr.Tab("Doubts"):
         invented = gr.Image(elem_id="invented", **look)
         gr.Markdown("Red: details that none of the pictures shows. Look twice before you trust them.")
     download = gr.DownloadButton("Download at full size", interactive=False, elem_id="download")
