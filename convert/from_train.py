@@ -18,7 +18,6 @@ from ditfuse_jax.training.config import TrainConfig, saved_config
 from ditfuse_jax.training.initial import frozen_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
-from ditfuse_jax.training.start import tokenizer_folder
 from ditfuse_jax.training.trainable import Frozen, Params, shapes
 
 
@@ -120,7 +119,7 @@ def write_model(
         settings,
         model=cast(model, dtype, own.model),
         vae=cast(frozen.vae, dtype, own.vae),
-        tokenizer=tokenizer_folder(config),
+        tokenizer=config.tokenizer_folder,
         provenance=provenance,
         **place,
     )

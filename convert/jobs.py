@@ -23,7 +23,6 @@ from ditfuse_jax.checkpoints.folder import (
     check_tokenizer,
     copy_tokenizer,
     is_finite,
-    read_json,
     write_config,
     write_vae_config,
 )
@@ -40,6 +39,7 @@ from ditfuse_jax.config import (
 )
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.text import read_json
 
 from . import engine, omnigen
 from .configs import (

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax.checkpoints import hub
-from ditfuse_jax.checkpoints.folder import read_json
 from ditfuse_jax.checkpoints.safetensors import open_tensors
+from ditfuse_jax.text import read_json
 
 from .engine import FLOATS
 

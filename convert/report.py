@@ -13,11 +13,11 @@ from ditfuse_jax.checkpoints.folder import (
     FORMAT,
     VAE_FORMAT,
     read_folder,
-    read_json,
     read_vae_folder,
 )
 from ditfuse_jax.checkpoints.safetensors import Spec, read_header
 from ditfuse_jax.config import to_dict
+from ditfuse_jax.text import read_json
 
 
 def report(folder: Path) -> list[str]:

@@ -14,6 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+PLACEHOLDER = re.compile(r"<\|image_(\d{1,4})\|>")
+MISTYPED = re.compile(  # what is written by those who mean one
+    r"(?:<|<?\|\s*)im(?:age|g)[\s_-]*\d+[\s|>]*"  # <|image_1>, <image_1>, |image 1|, <|Image_1|>, <img1>
+    r"|<(?:\|\s*)?image[\s_|>-]*"  # <image>
+    r"|\bimage[\s_-]*\d*\|?>",  # image_1|>
+    re.IGNORECASE,
+)
 PLACEHOLDER_ID = 0  # <unk>; overwritten by source patches, so its value never matters
 BOS_ID = 1
 PADDING_ID = 2  # of inference; training pads with another id, which never matters either
@@ -25,6 +32,7 @@ CHAT = (
 SOURCES = (
     "This is the first image <img><|image_1|></img>, and this is the second image <img><|image_2|></img>."
 )
+NUM_SOURCES = 2  # that SOURCES names
 REQUIREMENTS = "Please generate the image based on the following requirements: "
 NEGATIVE_PROMPT = (
     "low quality, jpeg artifacts, ugly, duplicate, morbid, mutilated, extra fingers, mutated hands, "
@@ -87,11 +95,27 @@ def render(instruction: str, *, task: str | None = None, subtask: str | None = N
     """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6); without tags if
     task is None.
 
-    An instruction that already holds image placeholders is returned as it is.
+    An instruction that already holds image placeholders is returned as it is. Raises ValueError where it
+    holds some that are mistyped, or not one for each source: the model would not see the sources.
     """
-    if "<|image_" in instruction:
+    if PLACEHOLDER.search(instruction) or MISTYPED.search(instruction):
+        check_placeholders(instruction, NUM_SOURCES)
         return instruction
     return f"{tags(task, subtask)}{SOURCES} {REQUIREMENTS}{instruction}"
+
+
+def check_placeholders(text: str, count: int) -> None:
+    """ValueError unless `text` names each of the images 1 .. count once, and nothing that looks like one."""
+    named = [int(number) for number in PLACEHOLDER.findall(text)]
+    if wrong := MISTYPED.search(PLACEHOLDER.sub("", text)):
+        raise ValueError(
+            f"{wrong[0].strip()!r} is no placeholder of an image; write <|image_1|>, bars and all"
+        )
+    if sorted(named) != list(range(1, count + 1)):
+        raise ValueError(
+            f"the prompt names images {named}, but there are {count} sources; "
+            f"use each of {' '.join(f'<|image_{i}|>' for i in range(1, count + 1)) or 'no placeholder'} once"
+        )
 
 
 def tags(task: str | None, subtask: str | None = None) -> str:
@@ -129,13 +153,10 @@ def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
 
     Raises ValueError when the placeholders are not exactly the n sources (or none at all).
     """
-    pieces = re.split(r"<\|image_(\d+)\|>", CHAT.format(text))
+    pieces = PLACEHOLDER.split(CHAT.format(text))
     order = [int(number) for number in pieces[1::2]]
-    if order and sorted(order) != list(range(1, len(patch_counts) + 1)):
-        raise ValueError(
-            f"the prompt names images {order}, but there are {len(patch_counts)} sources; "
-            "use each of <|image_1|> .. <|image_n|> once, or none"
-        )
+    if order:
+        check_placeholders(text, len(patch_counts))
     ids: list[int] = []
     visible: list[int] = []
     slots = np.zeros((len(patch_counts), 2), np.int32)

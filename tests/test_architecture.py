@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "ditfuse_jax"
-BASE = {"config", "image", "prompt", "task", "places"}  # image is a folder, and imports nothing of ours
+BASE = {"config", "image", "prompt", "task", "text", "places"}  # image is a folder, and imports none of ours
 BELOW = {  # room -> the rooms that it may import from, besides the files at the base
     "ops": set(),
     "image": set(),

@@ -12,6 +12,7 @@ from ditfuse_jax.prompt import (
     DROPPED_PROMPT,
     IMAGE_ONLY_PROMPT,
     NEGATIVE_PROMPT,
+    check_placeholders,
     collate,
     encode,
     load_tokenizer,
@@ -142,3 +143,30 @@ def test_errors_name_the_way_out(tiny_tokenizer, tmp_path):
         render("x", subtask="light+")
     with pytest.raises(ValueError, match=r"tokenizer\.json is missing; copy"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["<|image_1>", "<image_1|>", "<|image 1|>", "<|Image_1|>", "|image_1|", "image_1|>", "<img1>", "<image>"],
+)
+def test_a_mistyped_placeholder_never_drops_the_sources(words):
+    for text in (f"Fuse {words} and <|image_2|>", f"Fuse {words}"):
+        with pytest.raises(ValueError, match=r"is no placeholder of an image; write <\|image_1\|>"):
+            render(text)
+
+
+@pytest.mark.parametrize("text", ["Fuse <|image_1|>", "<|image_1|> <|image_1|>", "<|image_1|> <|image_3|>"])
+def test_placeholders_name_each_source_once(text):
+    with pytest.raises(ValueError, match=r"but there are 2 sources; use each of <\|image_1\|> <\|image_2\|>"):
+        render(text)
+
+
+def test_words_about_images_are_no_placeholders():
+    for text in (
+        "keep image 1 as it is, image 2 < image 1",
+        "an imaginary <b>view</b> | image",
+        NEGATIVE_PROMPT,
+    ):
+        assert render(text).endswith(text)
+    check_placeholders(IMAGE_ONLY_PROMPT, 2)
+    check_placeholders("no sources at all", 0)

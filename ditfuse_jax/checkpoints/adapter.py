@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.checkpoints.folder import is_finite, read_json
+from ditfuse_jax.checkpoints.folder import is_finite
 from ditfuse_jax.checkpoints.layout import ADAPTER_CONFIG as CONFIG_FILE
 from ditfuse_jax.checkpoints.layout import ADAPTER_FILE as TENSOR_FILE
 from ditfuse_jax.checkpoints.layout import ADAPTER_FORMAT as FORMAT
@@ -26,6 +26,7 @@ from ditfuse_jax.checkpoints.layout import PEFT_CONFIG, PEFT_TENSORS
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import LINEARS, LoraConfig, closest, from_dict, to_dict
+from ditfuse_jax.text import read_json
 
 PEFT_MODULES = dict(
     zip(LINEARS, ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"), strict=True)

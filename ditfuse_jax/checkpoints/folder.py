@@ -33,21 +33,9 @@ from ditfuse_jax.checkpoints.layout import (
 from ditfuse_jax.checkpoints.safetensors import open_tensors, read_header, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, VAEConfig, from_dict, to_dict
+from ditfuse_jax.text import read_json
 
 LOW = np.dtype(ml_dtypes.bfloat16)
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object; raises ValueError naming the file when it is missing, damaged or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy or download it again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__} where an object of settings should be")
-    return value
 
 
 def read_folder(folder: Path) -> tuple[CheckpointConfig, dict]:

@@ -7,6 +7,7 @@ import runpy
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +19,15 @@ from ditfuse_jax.data.config import Bucket, MixtureConfig
 from ditfuse_jax.data.mixture import Mixture, resolve
 
 
-def read_config(name: str) -> MixtureConfig:
+class Asked(NamedTuple):
+    """The stream of a run file, with what training it would also read."""
+
+    mixture: MixtureConfig
+    validates: bool = False  # training reads the held-out files too
+    tokenizer: Path = DEMO
+
+
+def read_config(name: str) -> Asked:
     """The mixture of a run file (its `config`, or `config.mixture`), named as `train.py --config` names it.
 
     Raises ValueError when there is no such file, or it assigns no such thing.
@@ -31,7 +40,8 @@ def read_config(name: str) -> MixtureConfig:
     mixture = getattr(config, "mixture", config)
     if not isinstance(mixture, MixtureConfig):
         raise ValueError(f"{name} assigns no `config` with a mixture of image sources")
-    return mixture
+    validates = bool(getattr(config, "validate_every", 0))
+    return Asked(mixture, validates, getattr(config, "tokenizer_folder", DEMO))
 
 
 def chosen(config: MixtureConfig, names: list[str]) -> MixtureConfig:
@@ -45,7 +55,12 @@ def chosen(config: MixtureConfig, names: list[str]) -> MixtureConfig:
 
 
 def check(mixture: Mixture, tokenizer) -> int:
-    """Prints counts, sizes and every bad file; returns how many files are bad."""
+    """Prints counts, sizes and every bad file; returns how many files are bad.
+
+    Raises ValueError for whatever else training would refuse.
+    """
+    samples.check_prompts(mixture.config, loader.Tokenizer(tokenizer))
+    samples.check_given(mixture, loader.Tokenizer(tokenizer))
     print(f"{'source':16} {'task':10} {'items':>7} {'share':>7}  sizes (width x height)")
     seen: dict[tuple, tuple[str, list[str]]] = {}
     for config, listing, share in zip(mixture.config.sources, mixture.listings, mixture.shares, strict=True):
@@ -69,7 +84,7 @@ def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
         try:
             scene = sources.load(item, listing.classes)
         except ValueError as error:
-            bad.append(str(error))
+            bad.append(f"{item.where}: {error}" if item.where else str(error))
             continue
         sizes.append((scene.images[0] if scene.images else scene.target).shape[:2])
     if not sizes:
@@ -180,17 +195,22 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
 
 def main(arguments: list[str], prog: str = "python -m ditfuse_jax.data") -> int:
     args = parse(arguments, prog)
-    config = chosen(read_config(args.config), args.source)
-    config = config.validation() if args.validation else config
+    asked = read_config(args.config)
+    config = chosen(asked.mixture, args.source)
     if args.size:
         config = dataclasses.replace(config, buckets=(Bucket(height=args.size, width=args.size),))
-    mixture = resolve(config, sources.data_root(args.data))
+    root = sources.data_root(args.data)
+    mixture = resolve(config.validation() if args.validation else config, root)
     if args.command == "show":
         show(mixture, args.out, args.rows, args.side, overwrite=args.overwrite)
         return 0
-    tokenizer = prompt.load_tokenizer(args.tokenizer or DEMO)
+    tokenizer = prompt.load_tokenizer(args.tokenizer or asked.tokenizer)
     if args.command == "check":
-        return 1 if check(mixture, tokenizer) else 0
+        bad = check(mixture, tokenizer)
+        if asked.validates and not args.validation and not args.source:
+            print("held-out files:")
+            bad += check(resolve(config.validation(), root), tokenizer)
+        return 1 if bad else 0
     bench(mixture, tokenizer, args.samples, args.batch_size, args.workers)
     return 0
 

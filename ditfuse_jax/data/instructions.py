@@ -15,6 +15,7 @@ from importlib import resources
 import numpy as np
 
 from ditfuse_jax.config import closest
+from ditfuse_jax.prompt import MISTYPED
 
 SPLITS = ("train", "heldout")
 CONTROLS = ("light++", "light+", "light-", "light--", "contrast+", "contrast-")
@@ -102,7 +103,8 @@ def nonsense(rng: np.random.Generator) -> str:
     """Random signs, or a few of a script without words here: nothing is asked but to fuse."""
     if rng.random() < 0.5:
         return "".join(map(chr, rng.integers(*CHINESE, size=rng.integers(1, 9))))
-    return "".join(map(chr, rng.integers(*ASCII, size=rng.integers(0, 25)))).replace("<|", "<")
+    signs = "".join(map(chr, rng.integers(*ASCII, size=rng.integers(0, 25)))).replace("<|", "<")
+    return MISTYPED.sub("", signs)
 
 
 def fill(template: str, names: tuple[str, ...] = ()) -> str:

@@ -14,8 +14,9 @@ from ditfuse_jax.data.config import TASKS, Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.instructions import CLASS_SYNONYMS
 from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.image import BadFile
+from ditfuse_jax.prompt import NUM_SOURCES
+from ditfuse_jax.text import quoted
 
-NUM_SOURCES = 2
 MAX_ATTEMPTS = 8  # draws of one sample before a run of unreadable files becomes an error
 FUSION_SUBTASKS = {
     "m3": None,
@@ -24,7 +25,6 @@ FUSION_SUBTASKS = {
     "exposure": "multi-exposure",
 }
 COMPOUND_CONTROL_SHARE = 0.7  # compound samples that change brightness or contrast before they segment
-LONGEST = 64  # JSONL instructions, by letters, that are tokenised before a run
 MOST_CLASSES = 3  # that one segmentation instruction names
 
 
@@ -237,12 +237,12 @@ def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
 
 
 def check_given(mixture: Mixture, tokenizer) -> None:
-    """ValueError when one of the longest instructions of a JSONL file (by letters) has too many tokens."""
+    """ValueError, naming file and line, when an instruction of a JSONL file has too many tokens."""
     for listing in mixture.listings:
-        rows = [item for item in listing.items if item.instruction is not None]
-        for item in sorted(rows, key=lambda item: -len(item.instruction))[:LONGEST]:
+        first = {item.instruction: item for item in reversed(listing.items) if item.instruction is not None}
+        for item in first.values():
             row = prompt.encode(item.instruction, (1,) * len(item.images), tokenizer)
-            _check_length(item.instruction, _text_tokens(row), mixture.config)
+            _check_length(item.instruction, _text_tokens(row), mixture.config, f"{item.where}: ")
 
 
 def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:
@@ -277,11 +277,11 @@ def _text_tokens(row: prompt.Prompt) -> int:
     return row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
 
 
-def _check_length(text: str, words: int, cfg: MixtureConfig) -> None:
+def _check_length(text: str, words: int, cfg: MixtureConfig, where: str = "") -> None:
     if words > cfg.max_text_tokens:
         raise ValueError(
-            f"prompt {text!r} has {words} text tokens, max_text_tokens is {cfg.max_text_tokens}; "
-            "raise it or shorten the prompt"
+            f"{where}prompt {quoted(text)} has {words} text tokens, max_text_tokens is "
+            f"{cfg.max_text_tokens}; raise it or shorten the prompt"
         )
 
 

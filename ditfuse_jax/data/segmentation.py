@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ditfuse_jax import text
 from ditfuse_jax.data import instructions
 from ditfuse_jax.data.control import blend, soften
 
@@ -54,7 +55,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
     """
     if not file.is_file():
         raise ValueError(f"{file} is missing; write one line `INDEX NAME` per class, 0 first")
-    rows = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines() if line.strip()]
+    rows = [line.split(maxsplit=1) for line in text.lines(file) if line.strip()]
     if any(len(row) != 2 or not row[0].isdigit() for row in rows):
         raise ValueError(f"{file}: every line must be `INDEX NAME`")
     names = [name.strip() for index, name in rows if int(index) != IGNORE]

@@ -4,16 +4,15 @@
 `find` lists a source, `load` reads one item of it as a `Scene`.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax import image, places
+from ditfuse_jax import image, places, text
 from ditfuse_jax.config import one_of
-from ditfuse_jax.data import registry, segmentation
+from ditfuse_jax.data import jsonl, registry, segmentation
 from ditfuse_jax.data.config import FORMATS
 
 # (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is far is not known.
@@ -28,6 +27,7 @@ class Item(NamedTuple):
     target: Path | None = None
     labels: Path | None = None
     instruction: str | None = None  # JSONL only
+    where: str = ""  # JSONL only: FILE:LINE
 
 
 class Scene(NamedTuple):
@@ -73,7 +73,7 @@ def find(source_format: str, path: str, root: Path, names: str | None = None, *,
     """
     one_of("source format", source_format, FORMATS)
     if source_format == "jsonl":
-        items = jsonl(root / path, root / images if images else None)
+        items = rows(root / path, root / images if images else None)
         classes: tuple[str, ...] = ()
     elif source_format == "dataset":
         items, classes = dataset(path, root)
@@ -124,28 +124,16 @@ def labelled(folder: Path, names: str | None) -> list[Item]:
 LISTERS = {"photos": photos, "pairs": pairs, "labelled": labelled}
 
 
-def jsonl(file: Path, images: Path | None = None) -> list[Item]:
-    """OmniGen's training format: per line `instruction`, `input_images` (up to two, or null), `output_image`.
+def rows(file: Path, images: Path | None = None) -> list[Item]:
+    """The rows of a JSONL file, see `jsonl.read`.
 
-    Relative paths start at `images` (the official --image_path), by default at the folder of the file. Raises
-    ValueError naming file and line.
+    Relative paths start at `images` (the official --image_path), by default at the folder of the file.
     """
-    if not file.is_file():
-        raise ValueError(f"{file} is missing; it should hold one JSON object per line")
-    rows = enumerate(file.read_text("utf-8").splitlines(), start=1)
     start = images or file.parent
-    return [_jsonl_item(line, f"{file}:{number}", start) for number, line in rows if line.strip()]
-
-
-def _jsonl_item(line: str, where: str, folder: Path) -> Item:
-    try:
-        row = json.loads(line)
-        text, inputs, output = row["instruction"], row["input_images"] or [], row["output_image"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: needs instruction, input_images and output_image ({error})") from error
-    if len(inputs) > 2:
-        raise ValueError(f"{where}: {len(inputs)} input images; this stream takes up to two")
-    return Item(tuple(folder / name for name in inputs), folder / output, instruction=text)
+    return [
+        Item(tuple(start / name for name in row.images), start / row.target, None, row.instruction, row.where)
+        for row in jsonl.read(file)
+    ]
 
 
 def dataset(path: str, root: Path) -> tuple[list[Item], tuple[str, ...]]:
@@ -196,7 +184,7 @@ def _chosen(files: dict[str, Path], folder: Path, names: str | None) -> list[str
         return list(files)
     if not (folder / names).is_file():
         raise ValueError(f"{folder / names} is missing; it should list stems, one a line")
-    stems = (folder / names).read_text("utf-8").split()
+    stems = [stem for line in text.lines(folder / names) for stem in line.split()]
     missing = [stem for stem in stems if stem not in files]
     if missing:
         raise ValueError(f"{folder / names} lists {missing[0]}, which {folder} does not hold")

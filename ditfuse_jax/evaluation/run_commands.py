@@ -9,6 +9,7 @@ from ditfuse_jax.data import registry, sources
 from ditfuse_jax.evaluation import commands, folders, report, tables
 from ditfuse_jax.evaluation.folders import Files
 from ditfuse_jax.task import request
+from ditfuse_jax.text import lines
 
 TRAINING_LIST = "train.txt"  # beside the pairs of a folder
 
@@ -69,7 +70,7 @@ def seen_in_training(chosen: list[Files], folder: Path | None) -> str:
     file = folder / TRAINING_LIST if folder else None
     if file is None or not file.is_file():
         return "training    the set has no train.txt, and a checkpoint does not say what it was trained on"
-    trained = set(file.read_text("utf-8").split())
+    trained = {stem for line in lines(file) for stem in line.split()}
     both = [one.stem for one in chosen if one.stem in trained]
     named = f": {', '.join(both[:5])}{' ...' if len(both) > 5 else ''}" if both else ""
     return f"training    {len(both)} of {len(chosen)} pairs are in {file}{named}"

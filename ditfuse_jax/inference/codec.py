@@ -15,8 +15,7 @@ from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference.network import Network
 from ditfuse_jax.models import padded_vae
 from ditfuse_jax.ops.products import exact_products
-
-NUM_SOURCES = 2  # that the template of the prompt names
+from ditfuse_jax.prompt import NUM_SOURCES
 
 
 def read(images: Sequence) -> np.ndarray:

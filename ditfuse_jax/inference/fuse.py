@@ -29,7 +29,7 @@ from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.prompt import kind_of, load_tokenizer, render
+from ditfuse_jax.prompt import NUM_SOURCES, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
 
 
@@ -209,7 +209,7 @@ class DiTFuse:
             else shapes.choose(height, width, self.config.shapes, max_side=chosen.max_side)
         )
         cells = (side // self.config.vae.factor for side in sizes.padded)
-        empty = np.zeros((codec.NUM_SOURCES, *cells, self.config.vae.latent_channels), np.float32)
+        empty = np.zeros((NUM_SOURCES, *cells, self.config.vae.latent_channels), np.float32)
         rows = sampler.layout([sampler.Row(render(prompt), empty)], names, self.tokenizer)
         leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
         stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)

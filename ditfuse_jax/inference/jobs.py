@@ -16,6 +16,7 @@ from ditfuse_jax.inference import codec, maps
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.inference.plan import Plan
+from ditfuse_jax.text import lines
 
 
 class Job(NamedTuple):
@@ -163,13 +164,8 @@ def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
 
 def read_prompts(file: Path) -> list[str]:
     """The lines of a prompt file; empty lines and lines that start with # are left out."""
-    try:
-        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file}: cannot be read as UTF-8 text ({error}); give one prompt per line"
-        ) from error
-    prompts = [line for line in lines if line and not line.startswith("#")]
+    found = [line.strip() for line in lines(file)]
+    prompts = [line for line in found if line and not line.startswith("#")]
     if not prompts:
         raise ValueError(f"{file}: holds no prompt; write one per line")
     return prompts

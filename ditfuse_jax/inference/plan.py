@@ -7,11 +7,11 @@ from ditfuse_jax.config import CheckpointConfig, SamplingConfig, TransformerConf
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import cost
 from ditfuse_jax.inference import settings as options
-from ditfuse_jax.inference.codec import NUM_SOURCES
 from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.models.padded_vae import bucket
 from ditfuse_jax.models.vae import QUERY_CHUNK
+from ditfuse_jax.prompt import NUM_SOURCES
 
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its programs (measured, tiny model)

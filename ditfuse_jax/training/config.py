@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditfuse_jax.config import TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
+from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
 from ditfuse_jax.data.config import MixtureConfig
 
 POSITIVE = (
@@ -122,6 +122,11 @@ class TrainConfig:
                 f"model.latent_channels {self.model.latent_channels} and vae.latent_channels "
                 f"{self.vae.latent_channels} differ; set both"
             )
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        own = self.init if self.stage == "model" else ""  # an autoencoder's folder has no tokenizer
+        return Path(self.tokenizer or own or DEMO)
 
 
 # Settings of earlier versions that runs may have stored: what they did lies before the first step.

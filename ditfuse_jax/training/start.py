@@ -11,7 +11,6 @@ import jax
 from jax.sharding import Mesh
 
 from ditfuse_jax.checkpoints import folder as weights
-from ditfuse_jax.config import DEMO
 from ditfuse_jax.data import mixture, samples
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.sources import data_root
@@ -44,7 +43,7 @@ def run(config: TrainConfig, place: Place) -> int:
 
 
 def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
-    tokenizer = load_tokenizer(tokenizer_folder(config))
+    tokenizer = load_tokenizer(config.tokenizer_folder)
     config = with_folders(config)
     check_vocabulary(config, tokenizer)
     data = find_data(config, place.data, tokenizer)
@@ -65,11 +64,6 @@ def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
     stream = mixture.resolve(config.mixture, root)
     samples.check_given(stream, Tokenizer(tokenizer))
     return Data(stream, held_out, tokenizer)
-
-
-def tokenizer_folder(config: TrainConfig) -> Path:
-    own = config.init if config.stage == "model" else ""  # an autoencoder's folder has no tokenizer
-    return Path(config.tokenizer or own or DEMO)
 
 
 def check_vocabulary(config: TrainConfig, tokenizer) -> None:

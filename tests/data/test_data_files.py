@@ -16,7 +16,7 @@ from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, wri
 
 
 def test_jsonl_errors_name_the_line(root):
-    with pytest.raises(ValueError, match=r"train.jsonl:1: needs instruction"):
+    with pytest.raises(ValueError, match=r"train.jsonl:1: needs .*; input_images, output_image is missing"):
         resolve(MixtureConfig(sources=(jsonl(root, [{"instruction": "x"}]),)), root)
     row = {"instruction": "x", "input_images": ["a"] * 3, "output_image": "b"}
     with pytest.raises(ValueError, match=r"train.jsonl:1: 3 input images"):
@@ -24,7 +24,7 @@ def test_jsonl_errors_name_the_line(root):
 
 
 def test_jsonl_paths_may_start_in_a_folder_of_their_own(root):
-    row = {"instruction": "x", "input_images": ["p00.jpg"], "output_image": "p01.jpg"}
+    row = {"instruction": "<|image_1|>", "input_images": ["p00.jpg"], "output_image": "p01.jpg"}
     source = dataclasses.replace(jsonl(root, [row]), images="photos")
     (item,) = resolve(MixtureConfig(sources=(source,)), root).listings[0].items
     assert (item.images, item.target) == ((root / "photos/p00.jpg",), root / "photos/p01.jpg")
@@ -34,11 +34,13 @@ def test_jsonl_paths_may_start_in_a_folder_of_their_own(root):
 def test_a_long_jsonl_instruction_is_found_before_training(root):
     rows = [
         {"instruction": text, "input_images": ["photos/p00.jpg"], "output_image": "photos/p01.jpg"}
-        for text in ("short", "word " * 200)
+        for text in ("<|image_1|>", "<|image_1|>" + "word " * 200, *["<|image_1|>"] * 98)
     ]
     mixture = resolve(MixtureConfig(sources=(jsonl(root, rows),), max_text_tokens=100), root)
     tokenizer = load_tokenizer(golden("ckpt_tiny"))
-    with pytest.raises(ValueError, match="word word.* text tokens, max_text_tokens is 100"):
+    with pytest.raises(
+        ValueError, match="train.jsonl:2: prompt .*word.* text tokens, max_text_tokens is 100"
+    ):
         samples.check_given(mixture, tokenizer)
 
 
