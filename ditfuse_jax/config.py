@@ -3,11 +3,14 @@
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
+
+from ditfuse_jax import bounds
+from ditfuse_jax.bounds import check_number
+from ditfuse_jax.text import quoted
 
 DEMO = Path(__file__).parent / "demo"  # the checkpoint folder that ships with the package
 PATCH = 2  # latent cells per patch side
@@ -18,7 +21,7 @@ LINEARS = ("attn.qkv", "attn.out", "mlp.gate_up", "mlp.down")  # the linear laye
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(choices)}")
+        raise ValueError(f"{name} {quoted(value)} is not one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,8 @@ class LoraConfig:
     targets: tuple[str, ...] = LINEARS  # the paper: all linear layers of the blocks
 
     def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"LoRA rank {self.rank} is not positive; use 1 or more")
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(f"LoRA alpha {self.alpha} is not a positive number; the rank is a usual choice")
+        check_number("LoRA rank", self.rank, 1, 65_536, whole=True)
+        check_number("LoRA alpha", self.alpha, 1e-6, 1e6, whole=False)
         wrong = [name for name in self.targets if name not in LINEARS]
         if wrong or not self.targets:
             raise ValueError(
@@ -76,6 +77,11 @@ class TransformerConfig:
     lora: LoraConfig | None = None  # live adapters inside the linear layers
 
     def __post_init__(self):
+        sizes = dict.fromkeys(("vocab_size", "width", "mlp_width"), (1, 10**7))
+        counts = dict.fromkeys(("num_layers", "num_heads", "num_kv_heads", "latent_channels"), (1, 10**4))
+        lengths = {"max_length": (1, 10**8), "original_length": (2, 10**8)}
+        factors = dict.fromkeys(("short_factor", "long_factor"), (1e-6, 1e6))
+        bounds.check(self, norm_eps=(0, 1), rope_theta=(1, 1e12), **sizes, **counts, **lengths, **factors)
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.num_heads % self.num_kv_heads:
@@ -147,6 +153,11 @@ class VAEConfig:
     shift_factor: float = 0.0  # latents = (code - shift_factor) * scaling_factor
 
     def __post_init__(self):
+        counts = {"latent_channels": (1, 10**4), "layers_per_block": (1, 16), "norm_groups": (1, 10**4)}
+        bounds.check(self, block_out_channels=(1, 10**5), scaling_factor=(1e-6, 1e6), **counts)
+        bounds.check(self, shift_factor=(-1e6, 1e6))
+        if len(self.block_out_channels) > 8:
+            raise ValueError(f"block_out_channels has {len(self.block_out_channels)} levels, more than 8")
         wrong = [c for c in self.block_out_channels if c % self.norm_groups]
         if wrong or not self.block_out_channels:
             raise ValueError(
@@ -182,12 +193,13 @@ class ShapesConfig:
     exact: tuple[tuple[int, ...], ...] = ()  # each height, width
 
     def __post_init__(self):
-        if not 1 <= self.step <= self.max_side:
-            raise ValueError(f"shapes: step {self.step} is not in 1 to max_side {self.max_side}")
+        bounds.check(self, step=(1, 100_000), max_side=(1, 100_000))
+        if self.step > self.max_side:
+            raise ValueError(f"step {self.step} is over max_side {self.max_side}")
         for shape in self.exact:
             if len(shape) != 2 or any(not 1 <= side <= self.max_side or side % self.step for side in shape):
                 raise ValueError(
-                    f"shapes: {list(shape)} is not [height, width] in multiples of step {self.step} "
+                    f"{list(shape)} is not [height, width] in multiples of step {self.step} "
                     f"up to max_side {self.max_side}"
                 )
 
@@ -235,20 +247,8 @@ class SamplingConfig:
 
     def __post_init__(self):
         one_of("tiles", self.tiles, TILES)
-        if not 0 <= self.fidelity <= 1:
-            raise ValueError(
-                f"fidelity {self.fidelity} is not in 0 to 1; 0 is the model's own picture, 1 its sources'"
-            )
-        for name in ("steps", "noises"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
-        if not math.isfinite(self.guidance) or not math.isfinite(self.image_guidance):
-            raise ValueError(
-                f"guidance {self.guidance}, {self.image_guidance}: the scales must be numbers, "
-                "such as 2.0 and 1.6"
-            )
-        if self.max_side < 16:
-            raise ValueError(f"max_side {self.max_side} is under 16 pixels")
+        bounds.check(self, steps=(1, 10_000), noises=(1, 1_000), max_side=(16, 100_000), fidelity=(0, 1))
+        bounds.check(self, guidance=(-100, 100), image_guidance=(-100, 100))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +294,7 @@ class CheckpointConfig:
 
 def closest(name: str, names) -> str:
     """` (did you mean ...?)` for an unknown name, or an empty string."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.5)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -304,16 +304,22 @@ def to_dict(config) -> dict:
 
 
 def from_dict(cls, values: dict, *, where: str = "config"):
-    """Builds a config dataclass from JSON values; raises ValueError naming each unknown or missing key."""
+    """Builds a config dataclass from JSON values; raises ValueError naming each unknown or missing key.
+
+    where: what the values are of, such as a file; every error begins with it.
+    """
     hints = typing.get_type_hints(cls)
     unknown = [key for key in values if key not in hints]
     if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}{closest(unknown[0], hints)}")
+        raise ValueError(f"{where}: unknown key {quoted(unknown[0])}{closest(unknown[0], hints)}")
     built = {key: _build(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     needed = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in built]
     if needed:
         raise ValueError(f"{where}: missing key {', '.join(needed)}")
-    return cls(**built)
+    try:
+        return cls(**built)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _required(field) -> bool:
@@ -327,14 +333,16 @@ def _build(hint, value, where: str):
         return None if value is None else _build(options[0], value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ValueError(f"{where}: {value!r} is not a table of settings")
+            raise ValueError(f"{where}: {quoted(value)} is not a table of settings")
         return from_dict(hint, value, where=where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{where}: {value!r} is not a list")
+            raise ValueError(f"{where}: {quoted(value)} is not a list")
+        if len(value) > bounds.MOST_ITEMS:
+            raise ValueError(f"{where}: a list of {len(value):,} is longer than {bounds.MOST_ITEMS:,}")
         return tuple(_build(typing.get_args(hint)[0], item, where) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and abs(value) < 2**53 and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ValueError(f"{where}: {value!r} is not of type {hint.__name__}")
+        raise ValueError(f"{where}: {quoted(value)} is not of type {hint.__name__}")
     return value

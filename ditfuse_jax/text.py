@@ -34,7 +34,7 @@ def lines(file: Path) -> list[str]:
     try:
         rows = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
     return [_decoded(row.removesuffix(b"\r"), f"{file}:{number}") for number, row in enumerate(rows, 1)]
 
 

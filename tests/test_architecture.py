@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "ditfuse_jax"
-BASE = {"config", "image", "prompt", "task", "text", "places"}  # image is a folder, and imports none of ours
+BASE = {"bounds", "config", "image", "prompt", "task", "text", "places"}  # image is a folder of its own
 BELOW = {  # room -> the rooms that it may import from, besides the files at the base
     "ops": set(),
     "image": set(),

@@ -17,7 +17,7 @@ def test_what_is_not_utf8_is_named_by_line_and_byte(tmp_path):
         ValueError, match=r"a.txt:2: byte 3 of the line, 0xba, is not UTF-8; save the file as"
     ):
         lines(file)
-    with pytest.raises(ValueError, match=r"b.txt cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"b.txt: cannot be read: No such file"):
         lines(tmp_path / "b.txt")
 
 

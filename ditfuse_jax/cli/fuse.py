@@ -24,7 +24,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     how = parser.add_argument_group("how (default: what the checkpoint says)")
     settings.add_flags(how)
     how.add_argument("--dtype", choices=("float32", "bfloat16"))
-    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--seed", type=settings.seed, default=0, help="of the noise: 0 to 2^64 - 1")
     how.add_argument(
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
     )

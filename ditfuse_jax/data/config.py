@@ -4,8 +4,11 @@
 import dataclasses
 from dataclasses import dataclass
 
+from ditfuse_jax import bounds
+from ditfuse_jax.bounds import check_number
 from ditfuse_jax.config import PATCH, VAE_FACTOR, one_of
 from ditfuse_jax.data import instructions, registry
+from ditfuse_jax.text import quoted
 
 FORMATS = ("photos", "pairs", "labelled", "jsonl", "dataset")  # of sources; sources.py reads them
 FUSIONS = ("m3", "ivif", "focus", "exposure", "given")
@@ -16,6 +19,7 @@ IVIF_TARGETS = ("rgb", "luma", "detail")  # of infrared-visible pairs, see infra
 EXPOSURE_STOPS = (1.0, 2.5)  # of simulated exposures, away from the photo on either side
 ORDERS = ("weighted", "shuffled")
 VALIDATION = "val.txt"  # the list of stems that validation reads instead of train.txt
+MOST_SIDE = 8192  # pixels of a bucket
 MOST_STOPS = 12  # an 8-bit picture holds no more
 
 
@@ -29,14 +33,13 @@ class M3Config:
     salt_and_pepper: bool = False
 
     def __post_init__(self):
-        if not self.blocks or min(self.blocks) < 1:
-            raise ValueError(f"M3 blocks {self.blocks} must be one or more positive sides in pixels")
+        bounds.check(self, blocks=(1, 100_000), joint_share=(0, 1))
+        if not self.blocks:
+            raise ValueError("M3 blocks are empty; give one or more sides in pixels")
         if not self.operations:
             raise ValueError(f"M3 operations are empty; choose among {', '.join(OPERATIONS)}")
         for operation in self.operations:
             one_of("M3 operation", operation, OPERATIONS)
-        if not 0 <= self.joint_share <= 1:
-            raise ValueError(f"M3 joint_share {self.joint_share} is not in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +60,8 @@ class SourceConfig:
         one_of(f"source {self.name}: format", self.format, FORMATS)
         one_of(f"source {self.name}: fuse", self.fuse, FUSIONS)
         one_of(f"source {self.name}: edit", self.edit, EDITS)
-        if self.weight < 0 or self.count < 0:
-            raise ValueError(
-                f"source {self.name}: weight {self.weight} and count {self.count} must not be negative"
-            )
+        check_number(f"source {self.name}: weight", self.weight, 0, 1e9, whole=False)
+        check_number(f"source {self.name}: count", self.count, 0, 10**9, whole=True)
         if (self.fuse == "given") != (self.format == "jsonl"):
             raise ValueError(f'source {self.name}: fuse "given" and format "jsonl" belong together')
         if self.fuse == "given" and self.edit != "none":
@@ -89,6 +90,8 @@ class Bucket:
 
     def __post_init__(self):
         side = VAE_FACTOR * PATCH
+        sides = dict.fromkeys(("height", "width", "least_height", "least_width"), (0, MOST_SIDE))
+        bounds.check(self, weight=(0, 1e9), start=(0, 10**12), stop=(0, 10**12), **sides)
         if self.height < side or self.width < side or self.height % side or self.width % side:
             raise ValueError(f"bucket {self.height}x{self.width} is not in multiples of {side} pixels")
         if self.weight <= 0:
@@ -166,15 +169,14 @@ class MixtureConfig:
         one_of("phrasings", self.phrasings, instructions.SPLITS)
         if not self.sources or not self.buckets:
             raise ValueError("a mixture needs at least one source and one bucket")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed} is not in [0, 2**32)")
-        for name in (f.name for f in dataclasses.fields(self) if f.name.endswith(("_share", "_dropout"))):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1]")
+        names = [field.name for field in dataclasses.fields(self)]
+        shares = {name: (0, 1) for name in names if name.endswith(("_share", "_dropout"))}
+        lengths = dict.fromkeys(("max_text_tokens", "length_multiple"), (1, 100_000))
+        bounds.check(self, seed=(0, 2**32 - 1), epoch=(0, 10**12), area_power=(0, 10), **lengths, **shares)
         for name in ("exposure_stops", "scene_stops"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high <= MOST_STOPS:
-                raise ValueError(f"{name} {low}, {high} are not two rising numbers in [0, {MOST_STOPS}]")
+            stops = getattr(self, name)
+            if len(stops) != 2 or not 0 <= stops[0] <= stops[1] <= MOST_STOPS:
+                raise ValueError(f"{name} {quoted(stops)} are not two rising numbers in [0, {MOST_STOPS}]")
         if not 0 < self.smallest_window <= 1:
             raise ValueError(f"smallest_window {self.smallest_window} is not in (0, 1]")
         if sum(source.weight for source in self.sources) <= 0:

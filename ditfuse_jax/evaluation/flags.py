@@ -8,6 +8,7 @@ from pathlib import Path
 from ditfuse_jax.evaluation import catalogue, scoring
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.verdicts import LABELS
+from ditfuse_jax.inference import settings
 
 DESCRIPTION = "Score fused images: what each number means is in docs/evaluation.md."
 
@@ -136,9 +137,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
     parser.add_argument("--lora", type=Path, metavar="DIR", help="adapter")
-    parser.add_argument("--steps", type=int, help="default: the checkpoint's")
+    parser.add_argument("--steps", type=settings.whole, help="default: the checkpoint's")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=settings.seed, default=0)
 
 
 def add_answers(parser: argparse.ArgumentParser) -> None:

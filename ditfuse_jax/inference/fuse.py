@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from ditfuse_jax import image
+from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
@@ -127,7 +128,7 @@ class DiTFuse:
           object: the one thing that a light or contrast task is about. segment: names of what to mark.
           channels: "rgb" or "bgr", the order in arrays; the result is RGB. value_range: black and white of
             float arrays, such as (0, 1).
-          seed: of the noise at t = 0. noise: float32 [h, w, C] to start from instead, as the first.
+          seed: of the noise at t = 0, 64 bits. noise: float32 [h, w, C] to start from instead, as the first.
           on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
             tiles: after the steps of each batch of them, counted on; latents() is of its first tile.
           options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
@@ -182,6 +183,8 @@ class DiTFuse:
 
         On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
         """
+        for seed in seeds:
+            check_seed(seed)
         run = Run(self.networks, self.settings(**options), on_step, Stopwatch())
         pictures = [codec.read(images) for images in pairs]
         batches = [[render(prompt) for prompt in batch] for batch in batches]

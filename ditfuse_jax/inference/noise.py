@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.config import PATCH
 from ditfuse_jax.inference import sampler
 
@@ -14,15 +15,25 @@ Shape = tuple[int, int, int]  # h, w, C of latents
 
 
 def normal(shape: Shape, *, seed: int, draw: int = 0) -> np.ndarray:
-    """float32 [h, w, C] of a seed: the values of jax.random.normal(jax.random.key(seed), [h, w, C]).
+    """float32 [h, w, C] of a seed: the values of jax.random.normal(key_of(seed), [h, w, C]).
 
-    draw: further ones of the same seed, whose key is fold_in(key(seed), draw).
+    draw: further ones of the same seed, whose key is fold_in(key_of(seed), draw).
     """
-    key = jax.random.fold_in(jax.random.key(seed), draw) if draw else jax.random.key(seed)
+    key = jax.random.fold_in(key_of(seed), draw) if draw else key_of(seed)
     height, width, channels = shape
     # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
     count = sampler.bucket(-(-height * width // PATCH**2)) * PATCH**2 * channels
     return np.asarray(_program()(key, count))[: height * width * channels].reshape(shape)
+
+
+def key_of(seed: int) -> jax.Array:
+    """The Threefry key of a seed of 64 bits; of one below 2**32 it is jax.random.key(seed).
+
+    That function reads 32 bits alone: 2**32 + 1 would be another name of 1. Raises ValueError for others.
+    """
+    check_seed(seed)
+    halves = np.array(divmod(int(seed), 2**32), np.uint32)
+    return jax.random.wrap_key_data(halves, impl="threefry2x32")
 
 
 @functools.cache

@@ -6,10 +6,39 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 
+from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, closest, from_dict, to_dict
+from ditfuse_jax.text import quoted
 
 OPTIONS = tuple(field for field in dataclasses.fields(SamplingConfig) if "help" in field.metadata)
 NAMES = tuple(field.name for field in OPTIONS)
+
+
+def whole(text: str) -> int:
+    """The type of a flag that takes a whole number, with an error that stays short."""
+    return _number(text, int, "a whole number")
+
+
+def number(text: str) -> float:
+    return _number(text, float, "a number")
+
+
+def seed(text: str) -> int:
+    try:
+        check_seed(value := whole(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
+def _number(text: str, kind: type, noun: str):
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not {noun}") from None
+
+
+KINDS = {int: whole, float: number, str: str}
 
 
 def add_flags(parser) -> None:
@@ -20,7 +49,7 @@ def add_flags(parser) -> None:
     kinds = typing.get_type_hints(SamplingConfig)
     for option in OPTIONS:
         flag = "--" + option.name.replace("_", "-")
-        parser.add_argument(flag, type=kinds[option.name], **option.metadata)
+        parser.add_argument(flag, type=KINDS[kinds[option.name]], **option.metadata)
 
 
 def given(flags: argparse.Namespace) -> dict:

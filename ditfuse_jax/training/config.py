@@ -8,8 +8,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ditfuse_jax.bounds import check
 from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
-from ditfuse_jax.data.config import MixtureConfig
+from ditfuse_jax.bounds import check
+from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
+from ditfuse_jax.data.config import MOST_SIDE, MixtureConfig
 
 POSITIVE = (
     "steps",
@@ -43,12 +46,9 @@ class OptimConfig:
     def __post_init__(self):
         one_of("optim.kind", self.kind, ("adamw", "muon"))
         one_of("optim.schedule", self.schedule, ("constant", "cosine"))
-        if self.learning_rate <= 0:
-            raise ValueError(f"optim.learning_rate {self.learning_rate} is not positive")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"optim.ema_decay {self.ema_decay} is not in [0, 1)")
-        if self.accumulation < 1:
-            raise ValueError(f"optim.accumulation {self.accumulation} is not positive; use 1 for none")
+        rates = {"learning_rate": (1e-12, 10), "eps": (0, 1), "weight_decay": (0, 10), "clip_norm": (0, 1e9)}
+        decays = dict.fromkeys(("beta1", "beta2", "ema_decay"), (0, 1 - 1e-9))
+        check(self, warmup_steps=(0, 10**9), accumulation=(1, 10**6), **rates, **decays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,9 @@ class VAETraining:
     sources: float = 0.25  # share of images that are (degraded) sources instead of targets
 
     def __post_init__(self):
-        if not 0 <= self.rmse <= 1 or not 0 <= self.sources <= 1 or self.kl < 0 or self.edges < 0:
-            raise ValueError(f"{self}: rmse and sources are shares, kl and edges not negative")
-        if self.crop % 8 or self.crop < 0:
-            raise ValueError(f"{self}: crop must be a multiple of 8, not negative")
+        check(self, crop=(0, MOST_SIDE), rmse=(0, 1), sources=(0, 1), kl=(0, 1e6), edges=(0, 1e6))
+        if self.crop % 8:
+            raise ValueError(f"vae_training.crop {self.crop} is not a multiple of 8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +102,11 @@ class TrainConfig:
     def __post_init__(self):
         one_of("stage", self.stage, ("vae", "model"))
         one_of("frozen_dtype", self.frozen_dtype, ("float32", "bfloat16"))
-        for name in POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
+        check(self, **dict.fromkeys(POSITIVE, (1, 10**9)), zero_time=(0, 1), seed=(0, 2**32 - 1))
+        check(self, batch_size=(1, 10**6), draws=(1, 1024), workers=(0, 1024), validate_every=(0, 10**9))
+        check(self, picture_rows=(1, 64), picture_steps=(1, 10_000))
         if self.stage == "vae" and self.draws > 1:
             raise ValueError(f"draws {self.draws}: the autoencoder has no times to draw; use 1")
-        if not 0 <= self.zero_time <= 1:
-            raise ValueError(f"zero_time {self.zero_time} is not in [0, 1]")
         if self.stage == "vae" and self.mixture.varied:
             raise ValueError(
                 "the autoencoder trains on whole buckets; leave least_height and least_width out"

@@ -148,6 +148,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(infer, folder, capsys, flags,
         ((15, 40), [], "a.png: 40 x 15 pixels, a side is under 16"),
         ((400, 40), [], "a.png: 40 x 400 pixels, the longer side is over 8 times the shorter; crop it"),
         ((40, 320), ["--max-side", "64"], "a side under 16; use a max_side of 128 or more"),
+        ((32, 48), ["--max-side", "100000000000"], "max_side 100000000000 is not a whole number from 16 to"),
+        ((32, 48), ["--steps", "100000000000"], "steps 100000000000 is not a whole number from 1 to 10,000"),
+        ((32, 48), ["--noises", "100000000000"], "noises 100000000000 is not a whole number from 1 to 1,000"),
+        ((32, 48), ["--guidance", "nan"], "guidance nan is not a number from -100 to 100"),
+        (
+            (32, 48),
+            ["--prompt", "Fuse <|image_1> and <|image_2|>"],
+            "'<|image_1>' is no placeholder of an image",
+        ),
     ],
 )
 def test_sizes_out_of_bounds_are_refused_before_loading(
@@ -354,8 +363,8 @@ def test_maps_and_the_explained_share_are_written(infer, folder, pair, tmp_path,
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--fidelity", "1.5"], "fidelity 1.5 is not in 0 to 1"),
-        (["--fidelity", "nan"], "fidelity nan is not in 0 to 1"),
+        (["--fidelity", "1.5"], "fidelity 1.5 is not a number from 0 to 1"),
+        (["--fidelity", "nan"], "fidelity nan is not a number from 0 to 1"),
         (["--fidelity", "1", "--invented", "out.png"], "out.png would be written twice"),
         (["--fidelity", "1", "--weights", "m.png", "--invented", "./m.png"], "m.png would be written twice"),
         (["--fidelity", "1", "--weights", "a.png"], "a.png is the input"),

@@ -274,11 +274,13 @@ def test_the_planned_memory_is_what_a_run_takes(folder, size):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps 0 is not positive"),
-        ({"noises": 0}, "noises 0 is not positive"),
-        ({"max_side": 8}, "max_side 8 is under 16"),
+        ({"steps": 0}, "steps 0 is not a whole number from 1 to 10,000"),
+        ({"noises": 0}, "noises 0 is not a whole number from 1 to 1,000"),
+        ({"max_side": 8}, "max_side 8 is not a whole number from 16"),
         ({"max_side": 1025}, "max_side 1025 is over 1024 pixels, the longest side that this checkpoint"),
-        ({"guidance": float("nan")}, "scales must be numbers"),
+        ({"seed": 1.5}, "seed 1.5 is not a whole number"),
+        ({"seed": 2**64}, "seed 18446744073709551616 is not a whole number"),
+        ({"guidance": float("nan")}, "guidance nan is not a number from -100"),
         ({"noise": np.zeros((2, 2, 4))}, "must be finite and of the latents' shape"),
     ],
 )

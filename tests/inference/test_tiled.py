@@ -174,7 +174,7 @@ def test_the_plan_names_tiles_and_their_memory(model):
 
 @pytest.mark.parametrize("fidelity", [-0.1, 1.5, float("nan")])
 def test_a_fidelity_out_of_bounds_is_refused(model, fidelity):
-    with pytest.raises(ValueError, match=f"fidelity {fidelity} is not in 0 to 1"):
+    with pytest.raises(ValueError, match=f"fidelity {fidelity} is not a number from 0 to 1"):
         model.fuse(pair(48, 64), PROMPT, fidelity=fidelity)
 
 
