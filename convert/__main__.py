@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ditfuse_jax.inference import settings
+from ditfuse_jax.text import message
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m convert") -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
-        print(f"convert {args.command}: {error}", file=sys.stderr)
+        print(f"convert {args.command}: {message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"convert {args.command}: interrupted, nothing was written", file=sys.stderr)

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ditfuse_jax.config import PATCH, POSITION_GRID, TransformerConfig, VAEConfig
+from ditfuse_jax.text import quoted
+
+HUGE = 1e12  # beyond any number of a network
 
 # Of transformers' base class and of generation: they say nothing about the network's arithmetic.
 HARMLESS = {
@@ -66,7 +69,7 @@ def official_config(values: Mapping, path: Path, dtype: str) -> TransformerConfi
     """OmniGen's config.json (a Phi3Config); raises one ValueError with all settings that do not fit."""
     if values.get("model_type", "phi3") != "phi3":
         raise ValueError(
-            f"{path}: model_type is {values['model_type']!r}, OmniGen's is 'phi3'; this is another model"
+            f"{path}: model_type is {quoted(values['model_type'])}, not 'phi3'; another model than OmniGen"
         )
     values, problems = _one_spelling(values)
     problems += _problems(values, OFFICIAL, OFFICIAL_FIXED, OFFICIAL_OPTIONAL, HARMLESS)
@@ -83,7 +86,7 @@ def diffusers_config(values: Mapping, path: Path, dtype: str) -> TransformerConf
 def _problems(values: Mapping, needed, fixed, optional, harmless) -> list[str]:
     problems = [f"{key} is missing" for key in needed if key not in values]
     problems += [
-        f"{key} is {values[key]!r}, only {wanted!r} is implemented"
+        f"{key} is {quoted(values[key])}, only {wanted!r} is implemented"
         for key, wanted in fixed.items()
         if key in values and values[key] != wanted
     ]
@@ -91,7 +94,9 @@ def _problems(values: Mapping, needed, fixed, optional, harmless) -> list[str]:
     for key in values:
         if key not in known and not key.startswith("_attn_implementation") and key != "_name_or_path":
             advice = "" if "rope" in key else "; remove it if it does not"
-            problems.append(f"{key} = {values[key]!r:.120} is unknown and could change the network{advice}")
+            problems.append(
+                f"{quoted(key)[1:-1]} = {quoted(values[key])} is unknown and could change the network{advice}"
+            )
     return problems
 
 
@@ -107,9 +112,9 @@ def _transformer(values, needed, optional, problems, path, dtype) -> Transformer
         )
     for key, value in numbers.items():
         if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= HUGE
         ):
-            problems.append(f"{key} is {value!r}, which is not a positive number")
+            problems.append(f"{key} is {quoted(value)}, which is not a positive number up to {HUGE:g}")
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
     try:
@@ -135,13 +140,17 @@ def _rope_factors(scaling) -> tuple[dict, list[str]]:
     keys = {"type", "short_factor", "long_factor"}
     if not isinstance(scaling, dict) or scaling.keys() != keys:
         return {}, [
-            f"rope_scaling must have exactly the keys {', '.join(sorted(keys))}, it is {scaling!r:.120}"
+            f"rope_scaling must have exactly the keys {', '.join(sorted(keys))}, it is {quoted(scaling)}"
         ]
     if scaling["type"] not in ROPE_TYPES:
-        return {}, [f"rope_scaling.type is {scaling['type']!r}, only {', '.join(ROPE_TYPES)} are implemented"]
+        return {}, [
+            f"rope_scaling.type is {quoted(scaling['type'])}, only {', '.join(ROPE_TYPES)} are implemented"
+        ]
     for key in ("short_factor", "long_factor"):
         numbers = scaling[key]
-        if not isinstance(numbers, list) or not all(isinstance(n, int | float) and n > 0 for n in numbers):
+        if not isinstance(numbers, list) or not all(
+            isinstance(n, int | float) and 0 < n <= HUGE for n in numbers
+        ):
             return {}, [f"rope_scaling.{key} is not a list of positive numbers"]
     return {key: tuple(float(n) for n in scaling[key]) for key in ("short_factor", "long_factor")}, []
 
@@ -154,11 +163,11 @@ def _one_spelling(values: Mapping) -> tuple[dict, list[str]]:
     values, problems = dict(values), []
     new = values.pop("rope_parameters", None)
     if new is not None and not isinstance(new, dict):
-        return values, [f"rope_parameters is {new!r:.120}, not a table"]
+        return values, [f"rope_parameters is {quoted(new)}, not a table"]
     new = {key: value for key, value in (new or {}).items() if value is not None}
     for key in ROPE_MOVED:
         if key in new and values.setdefault(key, new[key]) != new[key]:
-            problems.append(f"{key} is {values[key]!r}, but {new[key]!r} in rope_parameters")
+            problems.append(f"{key} is {quoted(values[key])}, but {quoted(new[key])} in rope_parameters")
         new.pop(key, None)
     old = values.get("rope_scaling")
     tables = [_one_type(table, problems) for table in (old, new) if table and isinstance(table, dict)]
@@ -174,7 +183,7 @@ def _one_type(table: dict, problems: list[str]) -> dict:
     named = [table[key] for key in ("type", "rope_type") if key in table]
     kinds = ["longrope" if kind in ROPE_TYPES else kind for kind in named]
     if any(kind != kinds[0] for kind in kinds):
-        problems.append(f"type and rope_type of RoPE contradict each other: {named}")
+        problems.append(f"type and rope_type of RoPE contradict each other: {quoted(named)}")
     rest = {key: value for key, value in table.items() if key not in ("type", "rope_type")}
     return rest | {"type": kinds[0]} if kinds else rest
 
@@ -218,8 +227,8 @@ def vae_config(values: Mapping, path: Path) -> VAEConfig:
     optional = VAE_OPTIONAL | {"shift_factor": None}
     problems = _problems(values, needed, VAE_FIXED, optional, VAE_HARMLESS | blocks.keys())
     for key, wanted in blocks.items():
-        if set(values.get(key, [wanted])) != {wanted}:
-            problems.append(f"{key} is {values[key]!r}, only {wanted} is implemented")
+        if any(kind != wanted for kind in values.get(key) or [wanted]):
+            problems.append(f"{key} is {quoted(values[key])}, only {wanted} is implemented")
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
     numbers = {key: values.get(key, default) for key, default in VAE_OPTIONAL.items()}
@@ -232,7 +241,7 @@ def vae_config(values: Mapping, path: Path) -> VAEConfig:
             scaling_factor=float(numbers["scaling_factor"]),
             shift_factor=float(values.get("shift_factor") or 0.0),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.checkpoints.safetensors import open_tensors
-from ditfuse_jax.text import read_json
+from ditfuse_jax.text import quoted, read_json
 
 from .engine import FLOATS
 
@@ -40,7 +40,7 @@ def locate(source: str) -> Path:
     if path.exists():
         return path
     near = f"hf:{source}" if hub.is_name(source) else "hf:Shitao/OmniGen-v1"
-    raise ValueError(f"{source} does not exist; name a folder, or a hub id as {near}")
+    raise ValueError(f"{quoted(source)} does not exist; name a folder, or a hub id as {near}")
 
 
 def read_tensors(folder: Path, stem: str) -> Tensors:
@@ -76,7 +76,13 @@ def _read_shards(folder: Path, index: Path) -> Tensors:
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{index} has no weight_map; copy or download it again")
-    files = sorted({folder / str(name) for name in places.values()})
+    for name in places.values():
+        if not _plain_name(name):
+            raise ValueError(
+                f"{index} names the shard {quoted(name)}, which is no file name; shards lie beside "
+                "the index, download it again"
+            )
+    files = sorted({folder / name for name in places.values()})
     if missing := [path.name for path in files if not path.is_file()]:
         raise ValueError(
             f"{folder} lacks {', '.join(missing)}, named in {index.name}; download the missing shards"
@@ -90,6 +96,11 @@ def _read_shards(folder: Path, index: Path) -> Tensors:
             "download all of them again"
         )
     return _checked({key: shards[name][key] for key, name in places.items()}, files)
+
+
+def _plain_name(name) -> bool:
+    """Whether a file of that name lies in the folder itself, on every system."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _checked(arrays: dict[str, np.ndarray], files: list[Path]) -> Tensors:

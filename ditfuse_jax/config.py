@@ -308,6 +308,8 @@ def from_dict(cls, values: dict, *, where: str = "config"):
 
     where: what the values are of, such as a file; every error begins with it.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: {quoted(values)} is not a table of settings")
     hints = typing.get_type_hints(cls)
     unknown = [key for key in values if key not in hints]
     if unknown:
@@ -332,8 +334,6 @@ def _build(hint, value, where: str):
         options = [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
         return None if value is None else _build(options[0], value, where)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where}: {quoted(value)} is not a table of settings")
         return from_dict(hint, value, where=where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ def quoted(value) -> str:
     return _cut(repr(value), MOST_QUOTED)
 
 
-def message(error: BaseException) -> str:
+def message(error: object) -> str:
     """The text of an error, cut at MOST_SAID characters."""
     return _cut(str(error), MOST_SAID)
 

@@ -26,7 +26,7 @@ from ditfuse_jax.checkpoints.layout import PEFT_CONFIG, PEFT_TENSORS
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import LINEARS, LoraConfig, closest, from_dict, to_dict
-from ditfuse_jax.text import read_json
+from ditfuse_jax.text import quoted, read_json
 
 PEFT_MODULES = dict(
     zip(LINEARS, ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"), strict=True)
@@ -169,7 +169,7 @@ def check_peft(settings: Mapping, path: Path) -> None:
     """Raises one ValueError with all settings of a PEFT adapter that we neither honour nor may ignore."""
     known = HARMLESS | FIXED.keys() | {"r", "lora_alpha", "use_rslora", "init_lora_weights"}
     problems = [
-        f"{key} is {settings[key]!r}, which is not {what}"
+        f"{key} is {quoted(settings[key])}, which is not {what}"
         for key, (fits, what) in PEFT_TYPES.items()
         if key in settings and not fits(settings[key])
     ]

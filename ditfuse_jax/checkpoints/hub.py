@@ -14,7 +14,7 @@ FILES = (
     "README.md",
     "LICENSE*",
 )
-NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+NAME = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 def is_name(text: str) -> bool:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ditfuse_jax.text import quoted
+
 ALIGNMENT = 64
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors package
 DTYPES = {
@@ -75,8 +77,8 @@ def read_header(path: Path) -> dict[str, Entry]:
         entries = {
             name: _entry(name, item, 8 + length) for name, item in header.items() if name != "__metadata__"
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its header cannot be read ({error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its header cannot be read ({quoted(str(error))})") from None
     _check_layout(path, entries, 8 + length, size)
     return entries
 
@@ -85,8 +87,10 @@ def _entry(name: str, item: dict, data: int) -> Entry:
     if item["dtype"] not in DTYPES:
         raise ValueError(f"{name} has type {item['dtype']}, which is none of {', '.join(DTYPES)}")
     start, stop = item["data_offsets"]
-    spec = Spec(tuple(int(side) for side in item["shape"]), DTYPES[item["dtype"]])
-    if stop - start != spec.nbytes or start < 0:
+    if any(type(number) is not int or not 0 <= number < 2**63 for number in (start, stop, *item["shape"])):
+        raise ValueError(f"{name} has offsets or sides that are no whole numbers of 63 bits")
+    spec = Spec(tuple(item["shape"]), DTYPES[item["dtype"]])
+    if stop - start != spec.nbytes:
         raise ValueError(f"{name} has {stop - start} bytes, its shape {spec.shape} needs {spec.nbytes}")
     return Entry(spec, data + start)
 

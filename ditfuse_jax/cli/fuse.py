@@ -12,6 +12,7 @@ from ditfuse_jax import places
 from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import settings
 from ditfuse_jax.task import TASKS, request
+from ditfuse_jax.text import message
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrared-visible pair
@@ -206,5 +207,5 @@ def main(arguments: list[str], prog: str = "infer.py") -> int:
         print(f"{prog}: interrupted; pictures that were finished are whole", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {message(error)}", file=sys.stderr)
         return 2

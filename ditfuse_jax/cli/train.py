@@ -11,9 +11,10 @@ from pathlib import Path
 
 import jax
 
-from ditfuse_jax import places
+from ditfuse_jax import places, text
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
+MOST_VIRTUAL = 256  # CPU devices; a mesh of more is then refused
 HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others
 
 
@@ -48,7 +49,7 @@ def start_devices(args: argparse.Namespace, needed: int) -> None:
     """Joins the other processes, and makes virtual devices for the case that there is only a CPU."""
     if not 1 <= (args.num_processes or 1) <= needed or needed % (args.num_processes or 1):
         raise ValueError(f"--mesh of {needed} devices does not divide over {args.num_processes} processes")
-    jax.config.update("jax_num_cpu_devices", needed // (args.num_processes or 1))
+    jax.config.update("jax_num_cpu_devices", min(MOST_VIRTUAL, needed // (args.num_processes or 1)))
     if args.coordinator:
         if args.num_processes is None or args.process_id is None:
             raise ValueError("--coordinator also needs --num-processes and --process-id")
@@ -90,7 +91,7 @@ def train(args: argparse.Namespace) -> None:
 
 def fail(message: object, code: int, prog: str) -> None:
     """Ends this process at once: with peers gone, an orderly shutdown would wait for them."""
-    print(f"{prog}: {message}", file=sys.stderr, flush=True)
+    print(f"{prog}: {text.message(message)}", file=sys.stderr, flush=True)
     os._exit(code)
 
 

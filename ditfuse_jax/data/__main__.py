@@ -17,6 +17,7 @@ from ditfuse_jax.config import DEMO, closest
 from ditfuse_jax.data import loader, samples, sheet, sources
 from ditfuse_jax.data.config import Bucket, MixtureConfig
 from ditfuse_jax.data.mixture import Mixture, resolve
+from ditfuse_jax.text import message
 
 
 class Asked(NamedTuple):
@@ -220,7 +221,7 @@ def command(arguments: list[str], prog: str) -> int:
     try:
         return main(arguments, prog)
     except (ValueError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {message(error)}", file=sys.stderr)
         return 2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ditfuse_jax.evaluation import commands, mark_commands, run_commands
 from ditfuse_jax.evaluation.flags import arguments
+from ditfuse_jax.text import message
 
 COMMANDS = {
     "score": commands.score,
@@ -24,7 +25,7 @@ def main(words: Sequence[str], prog: str = "python -m ditfuse_jax.evaluation") -
     try:
         return COMMANDS[args.command](args)
     except (ValueError, OSError) as error:
-        print(f"evaluation {args.command}: {error}", file=sys.stderr)
+        print(f"evaluation {args.command}: {message(error)}", file=sys.stderr)
     except ImportError as error:
         extra = "judge" if error.name == "openai" else "eval"
         print(f"evaluation {args.command}: {error}; pip install 'ditfuse-jax[{extra}]'", file=sys.stderr)

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ditfuse_jax.bounds import check
 from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
-from ditfuse_jax.bounds import check
-from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
 from ditfuse_jax.data.config import MOST_SIDE, MixtureConfig
 
 POSITIVE = (
@@ -175,7 +173,8 @@ def saved_config(values: dict, *, where: str) -> TrainConfig:
     """The settings that a run stored, also those of an older version; ValueError naming what does not fit."""
     values = json.loads(json.dumps(values))
     for table, name in RETIRED:
-        values.get(table, {}).pop(name, None)
+        if isinstance(values.get(table), dict):
+            values[table].pop(name, None)
     return from_dict(TrainConfig, values, where=where)
 
 
@@ -216,5 +215,5 @@ def _value(text: str):
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text

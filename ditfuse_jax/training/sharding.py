@@ -9,6 +9,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ditfuse_jax.text import quoted
+
+MOST_DEVICES = 65_536  # on one axis
 AXES = ("data", "fsdp", "tensor")  # batch rows lie on data and fsdp; parameters on fsdp and tensor
 BATCH = P(("data", "fsdp"))
 
@@ -31,9 +34,10 @@ def parse_mesh(text: str) -> dict[str, int]:
     sizes = dict.fromkeys(AXES, 1)
     for part in text.split(",") if not text.isdigit() else [f"data={text}"]:
         axis, _, number = part.partition("=")
-        if axis not in AXES or not number.isdigit() or int(number) < 1:
+        if axis not in AXES or not number.isdecimal() or not 1 <= int(number[:7]) <= MOST_DEVICES:
             raise ValueError(
-                f"--mesh {text}: write a number of devices, or axes of {', '.join(AXES)} as data=2,fsdp=4"
+                f"--mesh {quoted(text)}: write a number of devices up to {MOST_DEVICES:,}, or axes of "
+                f"{', '.join(AXES)} as data=2,fsdp=4"
             )
         sizes[axis] = int(number)
     return sizes

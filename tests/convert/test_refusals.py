@@ -56,7 +56,52 @@ def drop_tensors(*names):
     return lambda folder: rewrite(folder, lambda t: {k: v for k, v in t.items() if k not in names})
 
 
+def shards_at(name):
+    """The index names a shard elsewhere: a whole copy of the weights, so that following it would succeed."""
+
+    def harm(folder):
+        shard(folder)
+        (folder.parent / "elsewhere").mkdir()
+        for file in folder.glob("model-*.safetensors"):
+            shutil.copyfile(file, folder.parent / "elsewhere" / file.name)
+        path = folder / "model.safetensors.index.json"
+        places = json.loads(path.read_text())["weight_map"]
+        place = name.format(parent=folder.parent)
+        edit(path, weight_map={key: place + file for key, file in places.items()})
+
+    return harm
+
+
 ERRORS = {
+    "shards above": (shards_at("../elsewhere/"), ["names the shard '../elsewhere/model-", "no file name"]),
+    "absolute shards": (shards_at("{parent}/elsewhere/"), ["elsewhere/model-", "which is no file name"]),
+    "shards of Windows": (shards_at("..\\elsewhere\\"), ["names the shard", "no file name"]),
+    "shard of no name": (
+        lambda f: (shard(f), edit(f / "model.safetensors.index.json", weight_map={"a": 1})),
+        ["names the shard 1, which is no file name"],
+    ),
+    "huge sizes": (lambda f: edit(f / "config.json", hidden_size=10**11), ["width 100000000000 is not a"]),
+    "huge layers": (
+        lambda f: edit(f / "config.json", num_hidden_layers=10**9),
+        ["num_layers 1000000000 is not a whole number from 1 to 10,000"],
+    ),
+    "huge number": (
+        lambda f: edit(f / "config.json", rope_theta=10**400),
+        ["rope_theta is an integer of 1329 bits, which is not a positive number"],
+    ),
+    "half a layer": (lambda f: edit(f / "config.json", num_hidden_layers=1.5), ["num_layers 1.5 is not a"]),
+    "deep config": (
+        lambda f: (f / "config.json").write_text('{"a":' * 100_000),
+        ["config.json is nested too deeply"],
+    ),
+    "long values": (
+        lambda f: edit(f / "config.json", hidden_act="x" * 10**6, **{"y" * 10**6: 1}),
+        ["hidden_act is 'xxx", "more characters"],
+    ),
+    "nested blocks": (
+        lambda f: edit(f / "vae/config.json", down_block_types=[["DownEncoderBlock2D"]]),
+        ["down_block_types is [["],
+    ),
     "no weights": (lambda f: drop(f, "model.safetensors"), ["source has no model.safetensors; download it"]),
     "truncated": (
         lambda f: cut(f, "model.safetensors"),
@@ -153,6 +198,7 @@ def test_a_bad_source_is_named(source, tmp_path, capsys, case):
     message = refused(capsys, "omnigen", source, tmp_path / "ours")
     for part in parts:
         assert part in message
+    assert len(message) < 3200
 
 
 def test_names_that_are_no_folder(tmp_path, capsys, monkeypatch):
@@ -166,6 +212,18 @@ def test_names_that_are_no_folder(tmp_path, capsys, monkeypatch):
     (tmp_path / "model.ckpt").write_bytes(b"PK\x03\x04")
     assert "is a pickle" in refused(capsys, "omnigen", tmp_path / "model.ckpt", tmp_path / "ours")
     assert "is a pickle" in refused(capsys, "vae", tmp_path / "model.ckpt", tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "name", ["Shitao/OmniGen-v1", "checkpoint/omnigen", "omnigen", "hf:omnigen", "hf:../x"]
+)
+def test_nothing_is_fetched_unasked(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("went to the hub"))
+    message = refused(capsys, "omnigen", name, tmp_path / "ours")
+    assert (
+        "write hf:OWNER/NAME" in message
+        or "does not exist; name a folder, or fetch a model from the" in message
+    )
 
 
 def test_a_converted_folder_is_not_a_source(converted, tmp_path, capsys):

@@ -33,8 +33,8 @@ def test_meshes_are_read():
     assert parse_mesh("") == {"data": 1, "fsdp": 1, "tensor": 1}
     assert parse_mesh("8") == {"data": 8, "fsdp": 1, "tensor": 1}
     assert parse_mesh("data=2,tensor=4") == {"data": 2, "fsdp": 1, "tensor": 4}
-    for text in ("rows=2", "data", "data=0", "data=x"):
-        with pytest.raises(ValueError, match=f"--mesh {text}"):
+    for text in ("rows=2", "data", "data=0", "data=x", "100000000000", "²"):
+        with pytest.raises(ValueError, match=f"--mesh '{text}'"):
             parse_mesh(text)
 
 
