@@ -5,15 +5,17 @@ import argparse
 import dataclasses
 import functools
 import os
-import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 from ditfuse_jax import places, text
+from ditfuse_jax.cli import last_words
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
+LOST = "ended from outside, as when another process is lost; the same command continues from the last save"
 MOST_VIRTUAL = 256  # CPU devices; a mesh of more is then refused
 HEARTBEAT_SECONDS = 20  # a process that is silent for this long ends the others
 
@@ -89,18 +91,21 @@ def train(args: argparse.Namespace) -> None:
     run(config, Place(workdir, root, args.mesh, args.accept_changed_data))
 
 
-def fail(message: object, code: int, prog: str) -> None:
+def fail(message: object, code: int, prog: str, say: Callable[[str], None]) -> None:
     """Ends this process at once: with peers gone, an orderly shutdown would wait for them."""
-    print(f"{prog}: {text.message(message)}", file=sys.stderr, flush=True)
+    say(f"{prog}: {text.message(message)}")
     os._exit(code)
 
 
 def main(arguments: list[str], prog: str = "train.py") -> int:
     """Exit code 0; 2 after a mistake in the request; 1 if the run ended early and can be continued."""
     args = parse(arguments, prog)
-    end = functools.partial(fail, prog=prog)
+    several = bool(args.coordinator or args.distributed)
+    say = last_words.leave(f"{prog}: {LOST}") if several else last_words.aloud
+    end = functools.partial(fail, prog=prog, say=say)
     try:
         train(args)
+        say(last_words.NOTHING)
     except KeyboardInterrupt:
         end("interrupted before the first step; nothing was changed", INTERRUPTED)
     except ValueError as error:
