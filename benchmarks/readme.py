@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the commands of README.md and docs/*.md as they are written, and checks what the pages claim of them.
+
+    python benchmarks/readme.py            # all that can run here; about ten minutes on two cores
+    python benchmarks/readme.py --list     # what is run, what is not and why
+
+Every command shown is in RUN, in NOT_RUN with its reason, or in TESTED: tests/test_readme.py asks for it.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (PROJECT / "docs").glob("*.md")))
+SHOWN = re.compile(r"^    ((?:\w+=\S+ )*(?:python3? |ditfuse |\.venv/).*)$", re.MULTILINE)
+CODE = re.compile(r"^(    from ditfuse_jax import .*\n(?:(?:    .*)?\n)*)", re.MULTILINE)  # a block of Python
+PYTHON = "python -c "
+DATA = "needs data that is not shipped (docs/data.md)"
+RELEASED = "needs the released weights"
+HOURS = "trains for hours"
+NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
+    "python3 -m venv": "downloads packages; tests/test_wheel.py builds and installs what they install",
+    "-m pytest": "is the tests",
+    "hf:": "downloads from the hub",
+    "DiTFuse-adapter": RELEASED,
+    "convert inspect checkpoints/omnigen": RELEASED,
+    "convert export checkpoints/omnigen": RELEASED,
+    "export-lora checkpoints/ditfuse-lora": RELEASED,
+    "OmniGen-v1/": RELEASED,
+    "configs/ditfuse_lora.py": RELEASED,
+    "--checkpoint DIR": RELEASED,
+    "HOST:PORT": "needs several machines; tests/training/test_multihost.py runs two processes",
+    "train.py ...": "is a form, not a command",
+    'infer.py --prompt "..."': "is a form, not a command",
+    "train.py --config configs/demo": HOURS,
+    "convert from-train runs/": HOURS + " before it; tests/convert/test_from_train.py runs it",
+    "linear_start.py": DATA,
+    "benchmarks/demo_quality.py": DATA,
+    "benchmarks/fidelity.py": DATA,
+    "ditfuse_jax.data": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
+    "evaluation compare --sources mff/lytro": DATA,
+    "evaluation compare --sources ivif/tno": DATA,
+    "benchmarks/readme.py": "is this script",
+}
+TESTED = {"docs/evaluation.md": "tests/evaluation/test_evaluation_docs.py runs every command of it"}
+
+
+class Shown(NamedTuple):
+    page: str
+    command: str  # without its comment
+
+
+class Result(NamedTuple):
+    """What a command left in its folder."""
+
+    folder: Path
+    output: str
+    seconds: float
+
+    def picture(self, name: str = "fused.png") -> np.ndarray:
+        """float64 [H, W, 3]."""
+        with Image.open(self.folder / name) as image:
+            return np.asarray(image.convert("RGB"), np.float64)
+
+
+def shown() -> list[Shown]:
+    """Every command of the pages, in order."""
+    found = []
+    for page in PAGES:
+        text = (PROJECT / page).read_text("utf-8")
+        for line in SHOWN.findall(text):
+            command = re.sub(r"\s+#.*$", "", line).strip()
+            found.append(Shown(page, command))
+            if command.startswith("python3 -m venv"):  # what is run once all is installed
+                found.append(Shown(page, command.rpartition("&& .venv/bin/")[2]))
+        found += [Shown(page, f"{PYTHON}{shlex.quote(textwrap.dedent(code))}") for code in CODE.findall(text)]
+    return found
+
+
+def reason(one: Shown) -> str | None:
+    """Why a command is not run here; None if it is."""
+    if one.page in TESTED:
+        return TESTED[one.page]
+    return next((why for part, why in NOT_RUN.items() if part in one.command), None)
+
+
+def example(name: str, side: int) -> np.ndarray:
+    folder = PROJECT / "examples" / name
+    with Image.open(next(folder.glob(f"image{side}.*"))) as image:
+        return np.asarray(image.convert("RGB"), np.float64)
+
+
+def done(result: Result) -> None:
+    """Python in the page, which leaves no file: that it ran is all."""
+
+
+def fuses(result: Result) -> None:
+    """The picture of the infrared-visible example: of its size, and of both sources."""
+    fused = result.picture()
+    for side in (1, 2):
+        source = example("ivif", side)
+        assert fused.shape == source.shape, f"{fused.shape} is not the size of image {side}"
+        assert np.corrcoef(fused.ravel(), source.ravel())[0, 1] > 0.4, f"fused is not like image {side}"
+
+
+def brightens(result: Result) -> None:
+    """In the order that the README claims, for all six tasks; the first comes from the command itself."""
+    fuses(result)
+    level = {"light+": result.picture().mean()}
+    spread = {}
+    for task in ("ivif", "light++", "light-", "light--", "contrast+", "contrast-"):
+        made = run(f"python infer.py --task {task}", result.folder).picture()
+        level[task], spread[task] = made.mean(), made.std()
+    order = ["light--", "light-", "ivif", "light+", "light++"]
+    assert sorted(order, key=level.get) == order, level
+    assert spread["contrast-"] < spread["ivif"] < spread["contrast+"], spread
+
+
+def calms(result: Result) -> None:
+    """Eight noises: another seed changes the model's picture less than with one."""
+
+    def change(noises: int) -> float:
+        words = f"python infer.py --task ivif --fidelity 0 --noises {noises} --seed"
+        first, second = (run(f"{words} {seed}", result.folder).picture() for seed in (0, 1))
+        return np.abs(first - second).mean()
+
+    fuses(result)
+    assert change(8) < 0.7 * change(1)
+
+
+def sharpens(result: Result) -> None:
+    """Focus: sharper than either source on the whole."""
+    sharp = [
+        np.abs(np.diff(image.mean(-1), axis=1)).mean() for image in (example("mff", 1), example("mff", 2))
+    ]
+    fused = np.abs(np.diff(result.picture().mean(-1), axis=1)).mean()
+    assert fused > max(sharp), f"{fused:.2f} is not over {sharp}"
+
+
+def draws(result: Result) -> None:
+    """The picture of the README is what its command makes of the examples."""
+    with Image.open(PROJECT / "examples/fused.jpg") as image:
+        kept = np.asarray(image.convert("RGB"), np.float64)
+    made = result.picture("examples/fused.jpg")
+    assert made.shape == kept.shape
+    assert np.abs(made - kept).mean() < 2.0
+
+
+RUN: dict[str, Callable[[Result], None]] = {
+    "python infer.py": fuses,
+    "python infer.py --image1 examples/mff/image1.jpg --image2 examples/mff/image2.jpg --task mff": sharpens,
+    "python infer.py --task light+": brightens,
+    "python infer.py --noises 8": calms,
+    "python benchmarks/demo_examples.py examples/fused.jpg": draws,
+}
+
+
+def workplace() -> Path:
+    """A folder with all of the project as links, but for what the commands write."""
+    folder = Path(tempfile.mkdtemp(prefix="readme-"))
+    for entry in PROJECT.iterdir():
+        if entry.name not in ("examples", "runs", ".git", "fused.png"):
+            (folder / entry.name).symlink_to(entry)
+    (folder / "examples").mkdir()
+    for entry in (PROJECT / "examples").iterdir():
+        if entry.name != "fused.jpg":
+            (folder / "examples" / entry.name).symlink_to(entry)
+    return folder
+
+
+def run(command: str, folder: Path) -> Result:
+    """Raises RuntimeError with the end of the output where the command fails."""
+    words = shlex.split(command)
+    words[0] = sys.executable if words[0] == "python" else words[0]
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
+    return Result(folder, done.stdout, time.perf_counter() - start)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
+    args = parser.parse_args()
+    failed, folder = 0, workplace()
+    for one in shown():
+        if why := reason(one):
+            print(f"not run   {one.page}: {one.command}  ({why})")
+            continue
+        if args.list:
+            print(f"run       {one.page}: {one.command}")
+            continue
+        try:
+            result = run(one.command, folder)
+            RUN.get(one.command, done)(result)
+            print(f"ok        {one.page}: {one.command}  ({result.seconds:.0f} s)", flush=True)
+        except (AssertionError, RuntimeError) as error:
+            failed += 1
+            print(f"FAILED    {one.page}: {one.command}: {error}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
