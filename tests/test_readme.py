@@ -9,11 +9,13 @@ import pytest
 import scripts
 from convert.__main__ import parser as convert_parser
 from ditfuse_jax.checkpoints.folder import read_config
+from ditfuse_jax.cli.fuse import EXAMPLE_TASK, jobs_of
 from ditfuse_jax.cli.fuse import parse as parse_fuse
 from ditfuse_jax.cli.train import parse as parse_train
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data.__main__ import parse as parse_data
 from ditfuse_jax.evaluation.flags import arguments as parse_evaluation
+from ditfuse_jax.task import request
 
 readme = scripts.load("benchmarks/readme.py")
 SHOWN = readme.shown()
@@ -67,3 +69,14 @@ def test_the_page_shows_nothing_as_working_that_the_shipped_weights_ignore():
     for one in SHOWN:
         if one.page == "README.md" and one.command.startswith("python infer.py") and "DIR" not in one.command:
             assert not {"--segment", "--object", "--prompt"} & set(shlex.split(one.command)), one.command
+
+
+def test_the_first_command_fuses_the_example_as_the_picture_shows_it(monkeypatch):
+    (job,), failed = jobs_of(parse_fuse([], "infer.py"))
+    assert not failed
+    assert job.prompt == request(task="ivif")
+    assert (job.image1.parent.name, job.image1.name, job.image2.name) == ("ivif", "image1.png", "image2.png")
+    monkeypatch.syspath_prepend(str(readme.PROJECT / "benchmarks"))
+    picture = scripts.load("benchmarks/demo_examples.py")  # makes examples/fused.jpg with task=NAME
+    assert next(iter(picture.TASKS)) == EXAMPLE_TASK == "ivif"
+    assert job.image1 == picture.FOLDER / "ivif" / "image1.png"

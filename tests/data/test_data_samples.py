@@ -234,8 +234,8 @@ def test_validation_reads_the_other_list_without_chance(root):
     [
         ({"order": "random"}, "order 'random'"),
         ({"condition_dropout": 1.5}, "condition_dropout 1.5"),
-        ({"exposure_stops": (2.0, 1.0)}, "exposure_stops 2.0, 1.0"),
-        ({"scene_stops": (0.0, 40.0)}, "scene_stops 0.0, 40.0"),
+        ({"exposure_stops": (2.0, 1.0)}, r"exposure_stops \(2.0, 1.0\)"),
+        ({"scene_stops": (0.0, 40.0)}, r"scene_stops \(0.0, 40.0\)"),
         ({"ivif_target": "hsv"}, "ivif_target 'hsv'"),
         ({"seed": -1}, "seed -1"),
     ],

@@ -204,3 +204,22 @@ def test_unknown_words_are_refused_with_the_closest():
         draw(np.random.default_rng(0), "control", "light+", "train", ("car", "sky"))
     with pytest.raises(ValueError, match="seg instructions name 1 to inf objects, not 0"):
         draw(np.random.default_rng(0), "seg", None, "train")
+
+
+PROMISES = {  # subtask -> what its target does not do: the mean of both, or another light than either source
+    "multi-modalities": r"colou?rs? (unchanged|as )|(keep|leave|preserve|retain|true)\b[^.]*\bcolou?r",
+    "multi-exposure": r"(brightness|exposure|light) (unchanged|as (it is|they are))|do not (brighten|darken)",
+}
+
+
+@pytest.mark.parametrize("subtask", PROMISES)
+@pytest.mark.parametrize("split", library.SPLITS)
+def test_no_phrasing_promises_what_its_target_contradicts(subtask, split):
+    """The paper's infrared-visible target is the mean, which changes the colours of the visible picture."""
+    found = [
+        text
+        for text in instructions("fusion", subtask, split)
+        if re.search(PROMISES[subtask], text, re.IGNORECASE)
+    ]
+    assert not found
+    assert re.search(PROMISES["multi-modalities"], "Add the heat, but leave the colours as they are.")
