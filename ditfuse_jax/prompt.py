@@ -91,6 +91,15 @@ def load_tokenizer(folder):
         raise ValueError(f"{file} cannot be read ({error}); copy the tokenizer's files again") from error
 
 
+def check_vocabulary(tokenizer, vocab_size: int) -> None:
+    """ValueError when the tokenizer has ids that a model of `vocab_size` does not know."""
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} ids, model.vocab_size is {vocab_size}; "
+            "use the tokenizer of the model, or a larger model.vocab_size"
+        )
+
+
 def render(instruction: str, *, task: str | None = None, subtask: str | None = None) -> str:
     """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6); without tags if
     task is None.

@@ -30,7 +30,7 @@ from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.prompt import NUM_SOURCES, kind_of, load_tokenizer, render
+from ditfuse_jax.prompt import NUM_SOURCES, check_vocabulary, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
 
 
@@ -67,6 +67,8 @@ class DiTFuse:
         """
         folder = Path(folder or DEMO)
         config = read_config(folder)
+        tokenizer = load_tokenizer(folder)
+        check_vocabulary(tokenizer, config.model.vocab_size)
         dtype = dtype or config.model.dtype
         model = dataclasses.replace(config.model, dtype=dtype)
         tuning = Tuning.choose(jax.default_backend(), 1)
@@ -81,7 +83,7 @@ class DiTFuse:
             transformer=transformer._replace(tuning=tuning),
             vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE, "float32"),
             # plan and layout ask for the same words, and all prompts for the same negative ones
-            tokenizer=functools.lru_cache(maxsize=256)(load_tokenizer(folder)),
+            tokenizer=functools.lru_cache(maxsize=256)(tokenizer),
             folder=folder,
             checkpoint_id=fingerprint(folder, lora and Path(lora)),
         )

@@ -15,7 +15,7 @@ from ditfuse_jax.data import mixture, samples
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.prompt import load_tokenizer
+from ditfuse_jax.prompt import check_vocabulary, load_tokenizer
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.loop import Data, train
@@ -45,7 +45,8 @@ def run(config: TrainConfig, place: Place) -> int:
 def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
     tokenizer = load_tokenizer(config.tokenizer_folder)
     config = with_folders(config)
-    check_vocabulary(config, tokenizer)
+    if config.stage == "model":
+        check_vocabulary(tokenizer, config.model.vocab_size)
     data = find_data(config, place.data, tokenizer)
     data = data._replace(accept_changed=place.accept_changed_data)
     check_batch(config.batch_size, config.optim.accumulation, mesh)
@@ -64,14 +65,6 @@ def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
     stream = mixture.resolve(config.mixture, root)
     samples.check_given(stream, Tokenizer(tokenizer))
     return Data(stream, held_out, tokenizer)
-
-
-def check_vocabulary(config: TrainConfig, tokenizer) -> None:
-    if config.stage == "model" and len(tokenizer) > config.model.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} ids, model.vocab_size is {config.model.vocab_size}; "
-            "use the tokenizer of the model, or a larger model.vocab_size"
-        )
 
 
 def with_folders(config: TrainConfig) -> TrainConfig:

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import golden
 from convert.__main__ import main as convert
+from ditfuse_jax.config import DEMO
 from ditfuse_jax.inference import passes, sampler, terminal
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
@@ -294,6 +295,14 @@ def test_pairs_that_do_not_fit_are_refused(model):
         model.fuse((pair(48, 64)[0], pair(64, 48)[1]), PROMPT)
     with pytest.raises(ValueError, match="1 pairs and 2 prompts"):
         model.fuse_batch([pair()], ["a", "b"])
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):
+    """Its ids would be read beyond the end of the embedding, which XLA does without a word."""
+    shutil.copytree(folder, tmp_path / "mixed")
+    shutil.copyfile(DEMO / "tokenizer.json", tmp_path / "mixed" / "tokenizer.json")
+    with pytest.raises(ValueError, match="the tokenizer has 1287 ids, model.vocab_size is 512; use the"):
+        DiTFuse.load(tmp_path / "mixed")
 
 
 @pytest.mark.parametrize(
