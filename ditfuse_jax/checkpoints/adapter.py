@@ -8,7 +8,6 @@ PEFT   adapter_config.json, adapter_model.safetensors with
 """
 
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -52,12 +51,15 @@ INITS = (
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 PEFT_TYPES = {
-    "r": (lambda value: _is_number(value) and value == int(value) and value > 0, "a positive whole number"),
-    "lora_alpha": (lambda value: _is_number(value) and value > 0, "a positive number"),
+    "r": (
+        lambda value: _is_number(value) and 0 < value <= 65_536 and value == int(value),
+        "a positive whole number",
+    ),
+    "lora_alpha": (lambda value: _is_number(value) and 0 < value <= 1e6, "a positive number"),
     "use_rslora": (lambda value: value is None or isinstance(value, bool), "true or false"),
 }
 
@@ -175,15 +177,15 @@ def check_peft(settings: Mapping, path: Path) -> None:
     ]
     for key, wanted in FIXED.items():
         if settings.get(key, wanted) != wanted:
-            problems.append(f"{key} is {settings[key]!r}, only {wanted!r} is supported")
+            problems.append(f"{key} is {quoted(settings[key])}, only {wanted!r} is supported")
     if settings.get("init_lora_weights") not in INITS:
         problems.append(
-            f"init_lora_weights is {settings['init_lora_weights']!r}, which changes the base weights; "
+            f"init_lora_weights is {quoted(settings['init_lora_weights'])}, which changes the base weights; "
             "convert it to a plain LoRA with PEFT first"
         )
     for key, value in settings.items():
         if key not in known and value not in (None, False, "", 0) and value != {} and value != []:
-            problems.append(f"{key} is {value!r}, which this library does not support")
+            problems.append(f"{quoted(key)[1:-1]} is {quoted(value)}, which this library does not support")
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems) + "; use a plain LoRA adapter")
 

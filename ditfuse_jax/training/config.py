@@ -44,7 +44,12 @@ class OptimConfig:
     def __post_init__(self):
         one_of("optim.kind", self.kind, ("adamw", "muon"))
         one_of("optim.schedule", self.schedule, ("constant", "cosine"))
-        rates = {"learning_rate": (1e-12, 10), "eps": (0, 1), "weight_decay": (0, 10), "clip_norm": (0, 1e9)}
+        rates = {
+            "learning_rate": (1e-30, 1e30),
+            "eps": (0, 1),
+            "weight_decay": (0, 10),
+            "clip_norm": (0, 1e9),
+        }
         decays = dict.fromkeys(("beta1", "beta2", "ema_decay"), (0, 1 - 1e-9))
         check(self, warmup_steps=(0, 10**9), accumulation=(1, 10**6), **rates, **decays)
 

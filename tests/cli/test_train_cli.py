@@ -176,7 +176,7 @@ MISTAKES = (  # found before the devices start
     (("--set", "steps=many"), "'many' is not of type int"),
     (("--set", "steps"), "write KEY=VALUE"),
     (("--set", "optim.accumulation=3"), "not a multiple of optim.accumulation 3"),
-    (("--mesh", "rows=2"), "--mesh rows=2"),
+    (("--mesh", "rows=2"), "--mesh 'rows=2'"),
     (("--config", "configs/smok.py"), "did you mean smoke"),
 )
 LATE_MISTAKES = (

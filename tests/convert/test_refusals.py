@@ -299,6 +299,8 @@ def test_a_bad_adapter_is_named(tmp_path, capsys, case):
     ("key", "value", "message"),
     [
         ("lora_alpha", None, "lora_alpha is None, which is not a positive number"),
+        ("lora_alpha", 2**2000, "lora_alpha is an integer of 2001 bits, which is not a positive number"),
+        ("r", 10**12, "r is 1000000000000, which is not a positive whole number"),
         ("lora_alpha", float("nan"), "lora_alpha is nan"),
         ("lora_alpha", -1, "lora_alpha is -1"),
         ("r", "4", "r is '4', which is not a positive whole number"),
