@@ -87,10 +87,13 @@ def partial(kind: str, folder: Path) -> str | None:
             DiTFuse.load(folder / "made")
         elif kind == "train":
             checkpoints = Checkpoints(folder / "run", keep=1, read_only=True)
-            steps = checkpoints.steps()
-            wrong = [f"step {step}: {reason}" for step in steps if (reason := checkpoints.damage(step))]
+            wrong = [
+                f"step {step}: {reason}"
+                for step in checkpoints.steps()
+                if (reason := checkpoints.damage(step))
+            ]
             checkpoints.close()
-            return f"train: {wrong or steps}" if wrong or not steps else None
+            return f"train: {wrong}" if wrong else None  # no step at all: killed before the first was whole
     except ValueError as error:
         return f"{kind}: {error}"
     return None

@@ -25,6 +25,7 @@ from ditfuse_jax.training.step import TrainState, state_shardings
 from ditfuse_jax.training.trainable import Params
 
 STATE, CONFIG, NOTES = "state", "config", "notes"  # items of a checkpoint
+DELETED = "deleted"  # a folder beside the steps
 
 
 class CheckpointError(RuntimeError):
@@ -36,6 +37,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, *, keep: int, read_only: bool = False):
         self.workdir, self.folder = workdir.resolve(), workdir.resolve() / "checkpoints"
+        self.read_only = read_only
         self.unsummed: list[int] = []  # steps saved here whose checksums were not taken yet
         best = policies.BestN(get_metric_fn=_by_loss, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -43,6 +45,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
             read_only=read_only,
+            todelete_subdir=None if read_only else DELETED,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -82,6 +85,13 @@ class Checkpoints:
             return _short(error)
         return None
 
+    def _delete(self) -> None:
+        """Old steps, which Orbax moves to DELETED first: a kill leaves no half of one under its number."""
+        place = self.folder / DELETED
+        if jax.process_index() == 0 and place.is_dir():
+            for step in place.iterdir():
+                shutil.rmtree(step, ignore_errors=True)
+
     def _aside(self, step: int) -> Path:
         (self.workdir / "damaged").mkdir(exist_ok=True)
         names = (f"{step}" if n == 0 else f"{step}.{n}" for n in itertools.count())
@@ -110,6 +120,7 @@ class Checkpoints:
             NOTES: ocp.args.JsonSave(notes),
         }
         metrics = None if loss is None else {"loss": loss}
+        self._delete()
         self._guarded(lambda: self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics))
         self.unsummed.append(step)
 
@@ -170,6 +181,8 @@ class Checkpoints:
 
     def close(self) -> None:
         self.manager.close()
+        if not self.read_only:
+            self._delete()
 
     def _last(self) -> str:
         """The last complete step, as the folders say: the manager also knows of the one that failed."""
