@@ -33,7 +33,7 @@ for number in range(10**6):
 """
 RUN = """
 from ditfuse_jax.config import TransformerConfig, VAEConfig
-from ditfuse_jax.data.mixture import Bucket, MixtureConfig, SourceConfig
+from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.training.config import TrainConfig
 photos = SourceConfig(name="m3", path="*", names=None)
 config = TrainConfig(
