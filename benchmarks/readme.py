@@ -34,6 +34,7 @@ HOURS = "trains for hours"
 NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "python3 -m venv": "downloads packages; tests/test_wheel.py builds and installs what they install",
     "-m pytest": "is the tests",
+    "ditfuse serve": "runs until it is stopped; tests/serve/ asks it all that the page does",
     "hf:": "downloads from the hub",
     "DiTFuse-adapter": RELEASED,
     "convert inspect checkpoints/omnigen": RELEASED,

@@ -40,7 +40,7 @@ def locate(source: str) -> Path:
     if path.exists():
         return path
     near = f"hf:{source}" if hub.is_name(source) else "hf:Shitao/OmniGen-v1"
-    raise ValueError(f"{quoted(source)} does not exist; name a folder, or a hub id as {near}")
+    raise ValueError(f"{quoted(source)[1:-1]} does not exist; name a folder, or a hub id as {near}")
 
 
 def read_tensors(folder: Path, stem: str) -> Tensors:

@@ -24,7 +24,7 @@ PARSERS = {  # what a command begins with -> what reads its flags
     "python train.py": lambda words: parse_train(words, "train.py"),
     "python -m convert": lambda words: convert_parser("convert").parse_args(words),
     "python -m ditfuse_jax.data": lambda words: parse_data(words, "data"),
-    "python -m ditfuse_jax.evaluation": parse_evaluation,
+    "python -m ditfuse_jax.evaluation": lambda words: parse_evaluation(words, "evaluation"),
 }
 
 

@@ -220,10 +220,7 @@ def test_names_that_are_no_folder(tmp_path, capsys, monkeypatch):
 def test_nothing_is_fetched_unasked(tmp_path, capsys, monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("went to the hub"))
     message = refused(capsys, "omnigen", name, tmp_path / "ours")
-    assert (
-        "write hf:OWNER/NAME" in message
-        or "does not exist; name a folder, or fetch a model from the" in message
-    )
+    assert "is no hub id; write hf:owner/name" in message or "does not exist; name a folder" in message
 
 
 def test_a_converted_folder_is_not_a_source(converted, tmp_path, capsys):

@@ -100,7 +100,7 @@ BAD = [
     ([picture()] * 2, {"object": "cone"}, 400, "--object goes with a light or contrast task"),
     ([picture()] * 2, {"stepz": "4"}, 400, "unknown field 'stepz' (did you mean steps?)"),
     ([picture()] * 2, {"steps": "many"}, 400, "steps 'many' is not of type integer"),
-    ([picture()] * 2, {"steps": "0"}, 400, "steps 0 is not positive"),
+    ([picture()] * 2, {"steps": "0"}, 400, "steps 0 is not a whole number from 1"),
     ([picture()] * 2, {"seed": "-1"}, 400, "seed -1 is not in 0 to"),
     ([picture()] * 2, {"images": "/etc/passwd"}, 400, "images is text, not a file; send the pictures"),
     ([b"\0" * 1_000_001, picture()], {}, 413, "a.png: over 1 megabytes, the most that this server takes"),
