@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuse two registered images as an instruction says: --prompt "..." --image1 A --image2 B."""
+"""Fuse registered pictures of one scene as an instruction says: A B --prompt "..."."""
 
 import argparse
 import contextlib
@@ -62,13 +62,16 @@ def add_words(what) -> None:
 def add_files(files) -> None:
     """Flags of what is read and written, into a group of the parser."""
     files.add_argument(
+        "images", nargs="*", type=Path, metavar="IMAGE", help="two pictures, or a stack of up to 100"
+    )
+    files.add_argument(
         "--image1", type=Path, help="visible, far-focused or over-exposed image; default: an example"
     )
     files.add_argument(
         "--image2", type=Path, help="infrared, near-focused or under-exposed image; default: an example"
     )
     files.add_argument(
-        "--image-dir", type=Path, help="folder of pairs: image1/ and image2/ with the same names"
+        "--image-dir", type=Path, help="folder of scenes: image1/, image2/ and so on with the same names"
     )
     files.add_argument(
         "--resume", action="store_true", help="with --image-dir: skip what was made with the same settings"
@@ -98,7 +101,7 @@ def jobs_of(flags: argparse.Namespace):
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
         raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
-    example = not (flags.image1 or flags.image2 or flags.image_dir)
+    example = not (flags.images or flags.image1 or flags.image2 or flags.image_dir)
     asked = flags.task or flags.prompt or flags.prompt_file or segment
     task = EXAMPLE_TASK if example and not asked else flags.task
     words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
@@ -111,19 +114,25 @@ def jobs_of(flags: argparse.Namespace):
     if flags.resume and not flags.image_dir:
         raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
     if flags.image_dir:
-        if flags.image1 or flags.image2:
+        if flags.images or flags.image1 or flags.image2:
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
         return jobs.folder_jobs(flags.image_dir, request(flags.prompt, **words), flags.out or Path("fused"))
-    image1, image2 = pair_of(flags)
+    images = images_of(flags)
     if flags.prompt_file:
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
-        return jobs.prompt_jobs(image1, image2, prompts, flags.out or Path("fused")), []
+        return jobs.prompt_jobs(images, prompts, flags.out or Path("fused")), []
     prompt = request(flags.prompt, **words)
     out = flags.out or Path("fused.png")
-    return [jobs.Job(image1, image2, prompt, out, flags.weights, flags.invented)], []
+    return [jobs.Job(images, prompt, out, flags.weights, flags.invented)], []
 
 
-def pair_of(flags: argparse.Namespace) -> tuple[Path, Path]:
+def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:
+    if flags.images:
+        if flags.image1 or flags.image2:
+            raise ValueError("--image1 and --image2 name a pair; give it so, or all images without flags")
+        if len(flags.images) == 1:
+            raise ValueError(f"{flags.images[0]} alone is not enough to fuse; give two images or more")
+        return tuple(flags.images)
     if (flags.image1 is None) != (flags.image2 is None):
         raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")
     if flags.image1:
@@ -164,18 +173,19 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, pretrained, terminal
+    from ditfuse_jax.inference import jobs, pretrained, stack, terminal
     from ditfuse_jax.inference.fuse import DiTFuse, check
+    from ditfuse_jax.prompt import kind_of
 
     flags.checkpoint = pretrained.on_command_line(flags.checkpoint)
     flags.lora = pretrained.adapter_on_command_line(flags.lora)
     wanted, failed = jobs_of(flags)
     jobs.check_outputs(wanted, overwrite=flags.overwrite)
     options = settings.given(flags)
-    pictures = (
-        [] if flags.image_dir else [wanted[0].image1, wanted[0].image2]
-    )  # a folder goes on past bad ones
+    pictures = [] if flags.image_dir else wanted[0].images  # a folder goes on past bad ones
     chosen = check(flags.checkpoint, pictures, **options)
+    if stack.is_stack(wanted[0].images if wanted else ()):
+        stack.check(wanted[0].images, kind=kind_of(wanted[0].prompt), strength=chosen.fidelity)
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     with terminal.count_compiled() as compiled:

@@ -61,8 +61,8 @@ def defocus(rng: np.random.Generator, image: np.ndarray) -> Fused:
     near = depth(rng, image)
     side = min(image.shape[:2])
     radii = rng.uniform(*BLUR_RADIUS, size=2) * side
-    first = _blur_by(image, np.clip(2 * near - 1, 0, 1), radii[0])
-    second = _blur_by(image, np.clip(1 - 2 * near, 0, 1), radii[1])
+    first = blur_by(image, np.clip(2 * near - 1, 0, 1), radii[0])
+    second = blur_by(image, np.clip(1 - 2 * near, 0, 1), radii[1])
     return Fused(first, second, image)
 
 
@@ -89,7 +89,7 @@ def _standard(field: np.ndarray) -> np.ndarray:
     return ((field - field.mean()) / max(float(field.std()), 1e-6)).astype(np.float32)
 
 
-def _blur_by(image: np.ndarray, amount: np.ndarray, radius: float) -> np.ndarray:
+def blur_by(image: np.ndarray, amount: np.ndarray, radius: float) -> np.ndarray:
     """Disc blur of radius amount [H, W] * radius: of sharp, half and full, the nearer two are mixed."""
     half, full = (cv2.filter2D(image, -1, disc(radius * share)).astype(np.float32) for share in (0.5, 1.0))
     weight = amount[..., None]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from ditfuse_jax import image
 
 
 class Files(NamedTuple):
@@ -33,9 +33,9 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The images of a folder by stem, and a line for each stem that is there twice. Raises ValueError."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give a folder of images")
-    suffixes, found, problems = Image.registered_extensions(), {}, []
+    found, problems = {}, []
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in suffixes or file.name.startswith(".") or not file.is_file():
+        if not (image.is_picture(file) and file.is_file()):
             continue
         if file.stem in found:
             problems.append(f"{file}: {found[file.stem].name} has the same stem and is used; remove one")

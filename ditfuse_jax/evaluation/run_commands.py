@@ -83,7 +83,9 @@ def fuse(chosen: list[Files], args: argparse.Namespace) -> list[str]:
 
     model = DiTFuse.load(args.checkpoint, lora=args.lora, dtype=args.dtype)
     settings, prompt = model.settings(steps=args.steps), request(task=args.task)
-    todo = [jobs.Job(one.first, one.second, prompt, args.out / "fused" / f"{one.stem}.png") for one in chosen]
+    todo = [
+        jobs.Job((one.first, one.second), prompt, args.out / "fused" / f"{one.stem}.png") for one in chosen
+    ]
     print(f"checkpoint  {model.checkpoint_id}")
     todo = jobs.unfinished(todo, settings, seed=args.seed, checkpoint=model.checkpoint_id)
     with terminal.progress(len(todo), settings.steps) as watch:

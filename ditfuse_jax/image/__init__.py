@@ -11,7 +11,7 @@ from ditfuse_jax.image.geometry import (
     restore,
 )
 from ditfuse_jax.image.levels import to_image, to_pixels
-from ditfuse_jax.image.reader import FORMATS, BadFile, read, read_file, read_labels, read_size
+from ditfuse_jax.image.reader import FORMATS, BadFile, is_picture, read, read_file, read_labels, read_size
 from ditfuse_jax.image.writer import MAX_SIDES, check_fits, check_writable, read_metadata, write
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "check_size",
     "check_writable",
     "fit",
+    "is_picture",
     "read",
     "read_file",
     "read_labels",

@@ -27,6 +27,10 @@ FORMATS = {  # what is read and written; no other decoder of Pillow's is ever st
     ".bmp": "BMP",
 }
 OPENED = tuple(sorted(set(FORMATS.values())))
+UNREAD = (  # pictures all the same: a folder job names them instead of leaving them out
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".dds", ".psd", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+)
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads levels of 2 and 4 bits over 0 .. 255
 
@@ -62,6 +66,11 @@ def read_file(file: Path, *, shortest: int | None = None) -> np.ndarray:
     many pixels. Raises BadFile naming the file, the reason and the way out.
     """
     return _rgb(_decode_file(file, shortest), str(file))
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file of this name is meant as a picture, readable or not; not those that begin with a dot."""
+    return file.suffix.lower() in (*FORMATS, *UNREAD) and not file.name.startswith(".")
 
 
 def reduction(side: int, shortest: int) -> int:

@@ -25,7 +25,7 @@ def read(images: Sequence) -> np.ndarray:
     """
     if isinstance(images, str | Path) or len(images) != NUM_SOURCES:
         count = "one image" if isinstance(images, str | Path) else f"{len(images)} images"
-        raise ValueError(f"{count} to fuse; give a sequence of {NUM_SOURCES}")
+        raise ValueError(f"{count} to fuse in one pass; give a sequence of {NUM_SOURCES}")
     pictures = [image.read(source) for source in images]
     names = tuple(_name(source, f"image {number}") for number, source in enumerate(images, 1))
     image.check_same_size(*pictures, names)

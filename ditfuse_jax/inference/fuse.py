@@ -18,7 +18,18 @@ from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import arrays, codec, native, passes, pretrained, sampler, settings, shapes, tiles
+from ditfuse_jax.inference import (
+    arrays,
+    codec,
+    native,
+    passes,
+    pretrained,
+    sampler,
+    settings,
+    shapes,
+    stack,
+    tiles,
+)
 from ditfuse_jax.inference.native import Native
 from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.noise import starts
@@ -39,7 +50,7 @@ class Fused(NamedTuple):
     pixels: np.ndarray  # float32 [H, W, 3] in [-1, 1]: `image` before rounding
     latents: np.ndarray | None  # float32 [h, w, C] before decoding; None where it was fused in tiles
     timings: Timings
-    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the second; None at fidelity 0
+    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the last; None at fidelity 0
     invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
     explained: float | None  # share of the pixels that the sources explain
 
@@ -122,8 +133,8 @@ class DiTFuse:
 
         Args:
           images: two paths, PIL images, or arrays, see `image.read` and `arrays.readable`. The first is
-            visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. The
-            result has the size of the first.
+            visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. Three to
+            100 of one kind are a stack, in any order: see stack.py. The result has the size of the first.
           prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
             it and without a task: "Extract and fuse high-quality features from both images."
           task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
@@ -154,10 +165,25 @@ class DiTFuse:
         **options,
     ) -> Iterator[Fused]:
         """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
+        if stack.is_stack(images):
+            yield from self._fuse_stacks(images, prompts, seed, noise, on_step, options)
+            return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
         for (result,) in self._fuse([images], batches, [seed], [noise], watch, options):
             yield result
+
+    def _fuse_stacks(self, images, prompts, seed, noise, on_step, options) -> Iterator[Fused]:
+        """A stack after the other, of the same pictures."""
+        if noise is not None:
+            raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
+        strength = self.settings(**options).fidelity
+
+        def pair(two, prompt: str) -> Fused:
+            return next(self.fuse_prompts(two, [prompt], seed=seed, on_step=on_step, **options))
+
+        for prompt in prompts:
+            yield stack.fuse(pair, images, render(prompt), strength=strength)
 
     def fuse_batch(
         self,
@@ -171,12 +197,20 @@ class DiTFuse:
     ) -> list[Fused]:
         """Fuses several pairs, of any sizes, on one batch axis; results equal those of `fuse` within 1e-4.
 
-        pairs: the images of each fusion, with a prompt for each. One seed is every pair's, a list gives each
+        pairs: the images of each fusion, with a prompt for each; with a stack among them, one is made after
+        the other. One seed is every pair's, a list gives each
         its own; likewise noise. Other arguments as in `fuse`.
         """
         if not len(pairs) == len(prompts) > 0:
             raise ValueError(f"{len(pairs)} pairs and {len(prompts)} prompts; give one prompt per pair")
         seeds = [seed] * len(pairs) if np.ndim(seed) == 0 else list(seed)
+        if any(map(stack.is_stack, pairs)):
+            if noise is not None:
+                raise ValueError("noise goes with pairs alone, not with a stack; leave it away, give a seed")
+            watch = on_step and (lambda step, latents: on_step(step, lambda: [latents()]))
+            each = zip(pairs, prompts, seeds, strict=True)
+            made = (self.fuse_prompts(p, [words], seed=s, on_step=watch, **options) for p, words, s in each)
+            return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
         return next(self._fuse(pairs, [prompts], seeds, given, on_step, options))
 

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from ditfuse_jax import image
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import codec, maps
+from ditfuse_jax.inference import codec, maps, stack
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.inference.plan import Plan
@@ -20,8 +18,7 @@ from ditfuse_jax.text import lines
 
 
 class Job(NamedTuple):
-    image1: Path
-    image2: Path
+    images: tuple[Path, ...]  # two, or a stack
     prompt: str  # the whole prompt or an instruction, see DiTFuse.fuse
     out: Path
     weights: Path | None = None  # also written: which source, per pixel
@@ -53,15 +50,19 @@ class Watch(NamedTuple):
 
 
 def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[Failure]]:
-    """One job per stem in `image1/` and `image2/` of a folder, in order of names; results are out/<stem>.png.
+    """One job per stem in `image1/`, `image2/`, ... of a folder, in order of names; results are
+    out/<stem>.png.
 
     Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
-    whose suffix is not of an image are left out. Raises ValueError if there are no images at all, or if `out`
-    holds the inputs.
+    whose suffix is not of a picture are left out. Raises ValueError if there are no images at all, or if
+    `out` holds the inputs.
     """
-    _check_apart(out, (folder, folder / "image1", folder / "image2"))
-    sides = [_by_stem(folder / name) for name in ("image1", "image2")]
-    stems = sorted(sides[0].keys() | sides[1].keys())
+    names = ["image1", "image2"]
+    while (folder / f"image{len(names) + 1}").is_dir():
+        names.append(f"image{len(names) + 1}")
+    _check_apart(out, (folder, *(folder / name for name in names)))
+    sides = [_by_stem(folder / name) for name in names]
+    stems = sorted(set().union(*sides))
     if not stems:
         raise ValueError(f"{folder}: image1/ and image2/ hold no images; put pairs of the same name there")
     jobs, lonely = [], []
@@ -70,14 +71,11 @@ def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[F
         if twice := next((side[stem] for side in sides if len(side.get(stem, ())) > 1), None):
             names = f"{twice[1]} and {twice[0]}"
             lonely.append(Failure(target, f"{names} have one name; rename or remove one of them"))
-        elif stem in sides[0] and stem in sides[1]:
-            jobs.append(Job(sides[0][stem][0], sides[1][stem][0], prompt, target))
+        elif missing := next((name for name, side in zip(names, sides, strict=True) if stem not in side), ""):
+            have = next(side[stem][0] for side in sides if stem in side)
+            lonely.append(Failure(target, f"{have}: no image of the same name in {folder / missing}; add it"))
         else:
-            side = 1 if stem in sides[0] else 0
-            have = sides[1 - side][stem][0]
-            lonely.append(
-                Failure(target, f"{have}: no image of the same name in {folder / f'image{side + 1}'}; add it")
-            )
+            jobs.append(Job(tuple(side[stem][0] for side in sides), prompt, target))
     return jobs, lonely
 
 
@@ -86,21 +84,21 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
         raise ValueError(
             f"{folder} is no folder; --image-dir needs image1/ and image2/ with images of the same names"
         )
-    suffixes, found = Image.registered_extensions(), {}
+    found = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file():
+        if image.is_picture(file) and file.is_file():
             found.setdefault(file.stem, []).append(file)
     return found
 
 
-def prompt_jobs(image1, image2, prompts: Sequence[str], out: Path) -> list[Job]:
-    """One job per prompt for one pair; results are out/1.png, out/2.png, ... in the order of the lines.
+def prompt_jobs(images: tuple[Path, ...], prompts: Sequence[str], out: Path) -> list[Job]:
+    """One job per prompt for one scene; results are out/1.png, out/2.png, ... in the order of the lines.
 
     Raises ValueError if `out` holds the inputs.
     """
-    _check_apart(out, (image1.parent, image2.parent))
+    _check_apart(out, {file.parent for file in images})
     width = len(str(len(prompts)))
-    return [Job(image1, image2, prompt, out / f"{i:0{width}d}.png") for i, prompt in enumerate(prompts, 1)]
+    return [Job(images, prompt, out / f"{i:0{width}d}.png") for i, prompt in enumerate(prompts, 1)]
 
 
 def _check_apart(out: Path, places: Iterable[Path]) -> None:
@@ -117,7 +115,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
     links, case) and symbolic links never are.
     """
     inputs = {
-        (file.st_dev, file.st_ino): path for path, file in _stats(path for job in jobs for path in job[:2])
+        (file.st_dev, file.st_ino): path for path, file in _stats(path for job in jobs for path in job.images)
     }
     targets = [file for job in jobs for file in job.files]
     for out, file in _stats(targets):
@@ -193,14 +191,14 @@ def run(
     go_on: bool,
     overwrite: bool = False,
 ) -> Report:
-    """Makes all pictures; jobs with the same pair follow each other, and share what they can.
+    """Makes all pictures; jobs with the same images follow each other, and share what they can.
 
     With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
     Raises ValueError as `check_outputs` does.
     """
     check_outputs(jobs, overwrite=overwrite)
     written, failed = [], []
-    for group in _by_pair(jobs):
+    for group in _by_scene(jobs):
         try:
             for job, _ in zip(group, _fuse(model, group, settings, seed, watch, overwrite), strict=True):
                 written.append(job.out)
@@ -214,22 +212,25 @@ def run(
     return Report(tuple(written), tuple(failed))
 
 
-def _by_pair(jobs: Sequence[Job]) -> list[list[Job]]:
-    groups: dict[tuple[str, str], list[Job]] = {}
+def _by_scene(jobs: Sequence[Job]) -> list[list[Job]]:
+    groups: dict[tuple[Path, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault((str(job.image1), str(job.image2)), []).append(job)
+        groups.setdefault(job.images, []).append(job)
     return list(groups.values())
 
 
 def _fuse(
     model: DiTFuse, group: list[Job], settings: SamplingConfig, seed: int, watch: Watch, overwrite: bool
 ) -> Iterator[Path]:
-    """Fuses and writes jobs that share their pair, one at a time."""
-    pictures = codec.read((group[0].image1, group[0].image2))
+    """Fuses and writes jobs that share their images, one at a time."""
+    pictures = group[0].images
+    if not stack.is_stack(pictures):
+        pictures = codec.read(pictures)  # once for all prompts
+    size = image.read(pictures[0]).shape[:2]
     for job in group:
-        image.check_fits(job.out, *pictures.shape[1:3])
+        image.check_fits(job.out, *size)
     chosen = options.values(settings)
-    plan = model.plan(*pictures.shape[1:3], group[0].prompt, **chosen)
+    plan = model.plan(*size, group[0].prompt, **chosen)._replace(decisions=len(pictures) - 1)
     prompts = [job.prompt for job in group]
     results = model.fuse_prompts(pictures, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **chosen)
     for job in group:

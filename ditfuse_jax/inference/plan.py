@@ -31,12 +31,13 @@ class Plan(NamedTuple):
     num_params: int  # of both networks
     memory: int  # bytes at the peak, roughly
     seconds: float  # roughly, without compiling
+    decisions: int = 1  # of a stack: one fewer than pictures
 
     @property
     def calls(self) -> int:
         """Steps that are ticked off, of all batches of tiles; fewer where tiles are copied."""
         count = len(self.tiling.corners) if self.tiling else 1
-        return self.settings.steps * -(-count // self.batch)
+        return self.decisions * self.settings.steps * -(-count // self.batch)
 
 
 def plan(
@@ -132,6 +133,7 @@ def describe(plan: Plan) -> str:
         size += "" if padded == fused else f", padded to {padded}"
         size += ", a shape this checkpoint was trained at" if plan.trained else ""
         size += "" if fused == native else ", and brought back"
+    size += f", {plan.decisions} times for {plan.decisions + 1} pictures" if plan.decisions > 1 else ""
     chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     return (
@@ -139,7 +141,7 @@ def describe(plan: Plan) -> str:
         f"tokens      {tokens} per step\n"
         f"parameters  {plan.num_params / 1e6:,.1f} M\n"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
-        f"time        about {duration(plan.seconds)}, compiling aside\n"
+        f"time        about {duration(plan.decisions * plan.seconds)}, compiling aside\n"
         f"sampling    {chosen}"
     )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ditfuse_jax import image
-from ditfuse_jax.inference import settings, shapes
+from ditfuse_jax.inference import settings, shapes, stack
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
-from ditfuse_jax.prompt import load_tokenizer
+from ditfuse_jax.prompt import kind_of, load_tokenizer
 from ditfuse_jax.serve.limits import MEGA, Limits
 from ditfuse_jax.task import request
 
-SEEDS = 2**32
+SEEDS = 2**64
 
 
 class Picture(NamedTuple):
@@ -37,7 +37,7 @@ class Order:
     seed: int
     options: tuple[tuple[str, object], ...]  # every setting with its value
     size: tuple[int, int]  # height, width of the pictures, as their files say
-    tiled: bool  # fused in tiles, so never in a batch
+    alone: bool  # in tiles, or a stack: never in a batch
     finish: Callable[[Fused], object]  # what the client gets of the result; called by the worker
 
     @property
@@ -153,4 +153,7 @@ def check_order(
         kind = TooLarge if isinstance(error, TooLarge) else ValueError
         raise kind(told(error, pictures)) from error
     values = tuple(settings.values(chosen).items())
-    return Order(tuple(pictures), prompt, seed, values, size, tiled is not None, finish)
+    several = len(pictures) > 2
+    if several:
+        stack.check(pictures, kind=kind_of(prompt), strength=chosen.fidelity)
+    return Order(tuple(pictures), prompt, seed, values, size, several or tiled is not None, finish)

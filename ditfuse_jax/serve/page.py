@@ -8,7 +8,7 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from ditfuse_jax.serve import choices, order, visit
+from ditfuse_jax.serve import choices, visit
 from ditfuse_jax.serve.choices import AS_IT_IS, CONTRAST, FORMATS, KINDS, LIGHT, Wish
 from ditfuse_jax.serve.limits import Limits
 from ditfuse_jax.serve.visit import Moment, Wanted
@@ -109,9 +109,7 @@ def add_controls(limits: Limits) -> tuple[Controls, gr.Gallery]:
         mark = gr.Textbox(label="Mark in blue", placeholder="person, car", **text)
         own = gr.Textbox(label="In your own words", placeholder="keep the sky dark", **text)
     with gr.Accordion("File and variation", open=False):
-        seed = gr.Number(
-            0, precision=0, minimum=0, maximum=order.SEEDS - 1, label="Variation", elem_id="seed"
-        )
+        seed = gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label="Variation", elem_id="seed")
         format = gr.Radio(list(FORMATS), value="PNG", label="File to download")
     return Controls(files, kind, light, contrast, thing, mark, own, seed, format), strip
 

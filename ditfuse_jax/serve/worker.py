@@ -136,7 +136,7 @@ class Worker:
                 return []
             first = self._waiting[0].order
             alike = [each for each in self._waiting if each.order.group == first.group]
-            room = 1 if first.tiled else min(len(alike), self.limits.batch)
+            room = 1 if first.alone else min(len(alike), self.limits.batch)
             batch = alike[: 2 ** (room.bit_length() - 1)]
             for ticket in batch:
                 self._waiting.remove(ticket)
@@ -199,5 +199,6 @@ class Worker:
         """Tells the tickets how long they will take."""
         order = batch[0].order
         plan = self.model.plan(*order.size, order.prompt, **options)
+        decisions = len(order.pictures) - 1
         for ticket in batch:
-            ticket.steps, ticket.seconds = plan.calls, plan.seconds * len(batch)
+            ticket.steps, ticket.seconds = decisions * plan.calls, decisions * plan.seconds * len(batch)

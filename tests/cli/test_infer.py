@@ -301,7 +301,7 @@ def test_resume_makes_again_what_is_empty_or_of_other_settings(infer, folder, tm
 
 
 def test_an_interrupted_run_leaves_finished_pictures_only(tmp_path, monkeypatch):
-    jobs = [job.Job(tmp_path / "a.png", tmp_path / "b.png", "x", tmp_path / f"{i}.png") for i in (1, 2)]
+    jobs = [job.Job((tmp_path / "a.png", tmp_path / "b.png"), "x", tmp_path / f"{i}.png") for i in (1, 2)]
     image.write(jobs[0].out, np.zeros((16, 16, 3), np.uint8), metadata={})
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -358,6 +358,37 @@ def test_maps_and_the_explained_share_are_written(infer, folder, pair, tmp_path,
         in capsys.readouterr().err
     )
     assert infer.main([*flags, "--overwrite"]) == 0
+
+
+def test_a_stack_is_fused_into_one_picture(infer, folder, tmp_path, capsys):
+    files = [str(picture(tmp_path / f"{number}.png", 32, 32, seed=number)) for number in range(3)]
+    out, flags = tmp_path / "out.png", [*FAST, "--checkpoint", str(folder), "--fidelity", "1"]
+    weights = tmp_path / "w.npy"
+    asked = [*files, *flags, "--task", "mff", "--out", str(out), "--weights", str(weights)]
+    assert infer.main(asked) == 0
+    told = capsys.readouterr().out
+    assert "size        32 x 32, 2 times for 3 pictures" in told
+    assert np.asarray(Image.open(out)).shape == (32, 32, 3)
+    places = np.load(weights)
+    assert 0 <= places.min() <= places.max() <= 1
+    for number in range(1, 4):
+        for stem in "ab":
+            picture(tmp_path / f"scenes/image{number}/{stem}.png", 32, 32, seed=number)
+    (tmp_path / "scenes" / "image3" / "b.png").unlink()
+    made = tmp_path / "made"
+    scenes = ["--image-dir", str(tmp_path / "scenes"), *flags, "--task", "mff", "--out", str(made)]
+    assert infer.main(scenes) == 1
+    assert "image1/b.png: no image of the same name in " in capsys.readouterr().err
+    assert [file.name for file in made.iterdir()] == ["a.png"]
+    for wrong, message in (
+        ([*files, *flags, "--task", "ivif"], "takes one visible and one infrared image"),
+        ([files[0], *flags], "alone is not enough to fuse"),
+        ([*files, "--image1", files[0], *flags], "or all images without flags"),
+        ([*files, *FAST, "--checkpoint", str(folder), "--fidelity", "0"], "use --fidelity 1"),
+    ):
+        assert infer.main([*wrong, "--out", str(tmp_path / "new.png")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "new.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,16 @@ def test_a_picture_comes_back_as_the_library_makes_it(served, model):
     np.testing.assert_array_equal(pixels, expected)
 
 
+def test_a_stack_is_one_picture(served):
+    answer = post(served, *(picture(seed=number) for number in range(3)), task="mff", fidelity="1")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(answer.content)) as made:
+        assert made.size == (48, 32)
+    answer = post(served, *(picture(seed=number) for number in range(3)), task="ivif", fidelity="1")
+    assert answer.status_code == 400
+    assert "takes one visible and one infrared image" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(("kind", "stored"), [("tiff", "TIFF"), ("jpeg", "JPEG")])
 def test_other_formats(served, kind, stored):
     answer = post(served, picture(), picture(seed=1), format=kind)

@@ -36,9 +36,9 @@ class Held:
         return list(zip(prompts, seed, strict=True))
 
 
-def order(prompt: str, *, size=(32, 48), tiled=False, seed=0) -> Order:
+def order(prompt: str, *, size=(32, 48), alone=False, seed=0) -> Order:
     pictures = (Picture(Path("/kept/image1"), "theirs.png"), Picture(Path("/kept/image2"), "b.png"))
-    return Order(pictures, prompt, seed, (("steps", 2),), size, tiled, finish=lambda result: result)
+    return Order(pictures, prompt, seed, (("steps", 2),), size, alone, finish=lambda result: result)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def started(worker, model):
 def test_equal_shapes_go_together_in_powers_of_two_and_tiles_alone(worker, model):
     started(worker, model)
     prompts = ["a", "b", "other", "c", "tiles", "d"]
-    kinds = {"other": {"size": (48, 32)}, "tiles": {"size": (99, 99), "tiled": True}}
+    kinds = {"other": {"size": (48, 32)}, "tiles": {"size": (99, 99), "alone": True}}
     tickets = [worker.submit(order(p, seed=i, **kinds.get(p, {}))) for i, p in enumerate(prompts)]
     assert worker.before(tickets[2]) == 3
     model.gate.set()

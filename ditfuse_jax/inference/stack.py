@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three and more pictures of one scene: decision by decision, each new picture against the result so far.
+
+    picture 1 --+
+                +-- result --+
+    picture 2 --+            +-- result ...     the pixels of a result are those of its pictures, so nothing
+    picture 3 ---------------+                  is encoded twice
+
+Which picture comes when follows from sharpness or brightness, never from its name.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ditfuse_jax import fidelity, image
+from ditfuse_jax.inference.timings import Timings
+from ditfuse_jax.prompt import kind_of
+from ditfuse_jax.task import only_chooses, request
+
+MOST = 100  # pictures
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+TASKS = {"multi-focus": "mff", "multi-exposure": "mef"}  # kind -> the task of every decision but the last
+
+
+def is_stack(images) -> bool:
+    return not isinstance(images, str | Path) and len(images) > 2
+
+
+class Look(NamedTuple):
+    """What the order of a stack follows from."""
+
+    size: tuple[int, int]  # height, width
+    brightness: float  # mean luminance, 0 to 255
+    sharpness: float  # mean absolute difference of neighbours
+
+
+def look(picture: np.ndarray) -> Look:
+    """Of uint8 [H, W, 3]."""
+    luma = picture @ LUMA
+    steps = np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean()
+    return Look(luma.shape, float(luma.mean()), float(steps))
+
+
+def check(images: Sequence, *, kind: str | None, strength: float) -> None:
+    """Raises ValueError for a number of pictures, a kind and a fidelity that make no stack."""
+    if len(images) > MOST:
+        raise ValueError(f"{len(images)} images to fuse, more than {MOST}; fuse parts of the stack first")
+    if kind == "multi-modalities":
+        raise ValueError(
+            f"{len(images)} images and task ivif, which takes one visible and one infrared image; fuse the "
+            "visible ones first, then their result with the infrared one"
+        )
+    if strength == 0:
+        raise ValueError(
+            f"{len(images)} images at fidelity 0: each decision would redraw the one before; use --fidelity 1"
+        )
+
+
+def order(looks: Sequence[Look], kind: str | None) -> list[int]:
+    """Indices in the order of the decisions: the brightest and the darkest exposure first, then inward; focus
+    from sharp to blurred; others as given.
+    """
+    indices = range(len(looks))
+    if kind == "multi-exposure":
+        rising = sorted(indices, key=lambda i: looks[i].brightness)
+        return [rising[(-1 - i // 2) if i % 2 == 0 else i // 2] for i in indices]
+    if kind == "multi-focus":
+        return sorted(indices, key=lambda i: -looks[i].sharpness)
+    return list(indices)
+
+
+def fuse(pair: Callable, images: Sequence, prompt: str, *, strength: float):
+    """The result of a stack.
+
+    Args:
+      pair: (two pictures, prompt) -> their `Fused`.
+      images: three or more, as `image.read` takes them; one is in memory at a time.
+      prompt: rendered. Words that do more than choose are said once, with the last picture.
+      strength: the fidelity.
+
+    Returns the last `Fused`, whose weights are the place of each pixel in the stack, float32 [H, W]: 1 the
+    first image given, 0 the last; whose `invented` is the largest of all decisions; timings are their sum.
+    Raises ValueError as `check` and `image.read` do, and for pictures of different sizes.
+    """
+    kind = kind_of(prompt)
+    check(images, kind=kind, strength=strength)
+    looks = looks_of(images)
+    chosen = order(looks, kind)
+    plain = prompt if only_chooses(prompt) else request(task=TASKS.get(kind, "fuse"))
+    place = [1 - index / (len(images) - 1) for index in range(len(images))]
+    result, made = image.read(images[chosen[0]]), None
+    where = np.full(result.shape[:2], place[chosen[0]], np.float32)
+    invented, timings = np.zeros(result.shape[:2], np.float32), []
+    for index in chosen[1:]:
+        first, new = True, image.read(images[index])
+        if kind == "multi-exposure":  # the model knows the brighter one as the first
+            first = look(result).brightness >= looks[index].brightness
+        made = pair((result, new) if first else (new, result), prompt if index == chosen[-1] else plain)
+        share = made.weights if first else 1 - made.weights
+        where = share * where + (1 - share) * np.float32(place[index])
+        invented = np.maximum(invented, made.invented)
+        timings.append(made.timings)
+        result = made.image
+    return made._replace(
+        latents=None,
+        weights=where,
+        invented=invented,
+        explained=float(np.mean(invented <= fidelity.EXPLAINED)),
+        timings=Timings(*map(sum, zip(*timings, strict=True))),
+    )
+
+
+def looks_of(images: Sequence) -> list[Look]:
+    """Of every picture; raises ValueError where one cannot be read or has another size than the first."""
+    looks = []
+    for number, source in enumerate(images, 1):
+        looks.append(look(image.read(source)))
+        if looks[-1].size != looks[0].size:
+            (height, width), (first_height, first_width) = looks[-1].size, looks[0].size
+            raise ValueError(
+                f"different sizes: image 1 {first_width} x {first_height} and image {number} "
+                f"{width} x {height}; register the stack, then crop or resize all to one size"
+            )
+    return looks
