@@ -31,7 +31,7 @@ from ditfuse_jax.prompt import load_tokenizer
 from ditfuse_jax.training.config import TrainConfig, load
 from ditfuse_jax.training.initial import trained_weights
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
-from ditfuse_jax.training.start import find_data, tokenizer_folder
+from ditfuse_jax.training.start import find_data
 
 CONSTANT = 8.0  # M; pixels and codes are near 1, so the variance hardly depends on them
 LOGVAR = -9.0  # of the codes at the start
@@ -162,7 +162,7 @@ def _close(new: dict[str, np.ndarray], block: str, half: str, signal: np.ndarray
 def write(config: TrainConfig, target: Path, data: Path, *, steps: int) -> None:
     """Trains the skeleton on the targets of the run's first batches and writes an autoencoder folder."""
     check_room(config.vae)
-    found = find_data(config, data, load_tokenizer(tokenizer_folder(config)))
+    found = find_data(config, data, load_tokenizer(config.tokenizer_folder))
     params = trained_weights(config, make_mesh(parse_mesh("")))
     bucket = found.mixture.config.buckets[0]
     side = config.vae_training.crop or min(bucket.height, bucket.width)

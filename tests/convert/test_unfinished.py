@@ -16,7 +16,8 @@ from conversion import PROJECT, converted_folder, drop, refused, run, same_folde
 from ditfuse_jax.checkpoints import folder as weights
 
 SLOW = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from convert import __main__, engine
     rows = engine.rows
     def slow(parts):
