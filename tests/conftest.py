@@ -23,6 +23,14 @@ PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 
 
+LONG = ("test_train_cli.py", "test_training.py", "test_multihost.py", "test_fuse.py", "test_from_train.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that both processes end together."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Compiled programs of a file go when it ends; all together they are gigabytes."""

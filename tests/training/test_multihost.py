@@ -22,11 +22,9 @@ def place(tmp_path_factory):
         folder / "data",
         "--mesh",
         "8",
-        "--set",
-        "steps=8",
-        "--set",
-        "validate_every=8",
     )
+    for setting in ("steps=4", "save_every=4", "validate_every=4", "validation_batches=1", "picture_steps=1"):
+        flags += ("--set", setting)
     return {"folder": folder, "flags": flags}
 
 
@@ -52,12 +50,12 @@ def test_two_processes_train_as_one(place):
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     one, two = losses(place["folder"] / "one"), losses(place["folder"] / "two")
-    assert len(two) == 8 + 1
+    assert len(two) == 4 + 1
     assert two == pytest.approx(one, rel=1e-5)
-    assert "step 8/8" in outputs[0]
+    assert "step 4/4" in outputs[0]
     assert not any(line.startswith("train.py:") for output in outputs for line in output.splitlines())
-    assert "step 8/8" not in outputs[1]  # one log, one set of checkpoints
-    assert (place["folder"] / "two" / "checkpoints" / "8").is_dir()
+    assert "step 4/4" not in outputs[1]  # one log, one set of checkpoints
+    assert (place["folder"] / "two" / "checkpoints" / "4").is_dir()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
