@@ -44,6 +44,7 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "configs/ditfuse_lora.py": RELEASED,
     "--checkpoint DIR": RELEASED,
     "HOST:PORT": "needs several machines; tests/training/test_multihost.py runs two processes",
+    "1.jpg 2.jpg": "is for your own pictures; tests/cli/test_infer.py runs a stack",
     "train.py ...": "is a form, not a command",
     'infer.py --prompt "..."': "is a form, not a command",
     "train.py --config configs/demo": HOURS,

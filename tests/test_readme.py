@@ -75,8 +75,9 @@ def test_the_first_command_fuses_the_example_as_the_picture_shows_it(monkeypatch
     (job,), failed = jobs_of(parse_fuse([], "infer.py"))
     assert not failed
     assert job.prompt == request(task="ivif")
-    assert (job.image1.parent.name, job.image1.name, job.image2.name) == ("ivif", "image1.png", "image2.png")
+    assert [file.parent.name for file in job.images] == ["ivif"] * 2
+    assert [file.name for file in job.images] == ["image1.png", "image2.png"]
     monkeypatch.syspath_prepend(str(readme.PROJECT / "benchmarks"))
     picture = scripts.load("benchmarks/demo_examples.py")  # makes examples/fused.jpg with task=NAME
     assert next(iter(picture.TASKS)) == EXAMPLE_TASK == "ivif"
-    assert job.image1 == picture.FOLDER / "ivif" / "image1.png"
+    assert job.images[0] == picture.FOLDER / "ivif" / "image1.png"
