@@ -23,12 +23,27 @@ PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 
 
-LONG = ("test_train_cli.py", "test_training.py", "test_multihost.py", "test_fuse.py", "test_from_train.py")
+LONG = (
+    "test_train_cli.py",
+    "test_training.py",
+    "test_multihost.py",
+    "test_fuse.py",
+    "test_from_train.py",
+    "test_sharding.py",
+    "test_checkpoint.py",
+    "test_bf16.py",
+    "test_one_device.py",
+    "test_fuzz.py",
+    "test_unfinished.py",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that both processes end together."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """The longest files first, so that both processes end together. pytest-xdist would go by numbers of
+    tests and begin the longest last: --no-loadscope-reorder.
+    """
+    places = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -132,6 +132,9 @@ def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:
             raise ValueError("--image1 and --image2 name a pair; give it so, or all images without flags")
         if len(flags.images) == 1:
             raise ValueError(f"{flags.images[0]} alone is not enough to fuse; give two images or more")
+        for number, file in enumerate(flags.images):
+            if file in flags.images[:number]:
+                raise ValueError(f"{file} is given twice; name each picture of the scene once")
         return tuple(flags.images)
     if (flags.image1 is None) != (flags.image2 is None):
         raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")

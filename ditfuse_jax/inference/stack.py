@@ -26,7 +26,9 @@ TASKS = {"multi-focus": "mff", "multi-exposure": "mef"}  # kind -> the task of e
 
 
 def is_stack(images) -> bool:
-    return not isinstance(images, str | Path) and len(images) > 2
+    """Whether these are three or more; one array [H, W, 3] is one picture."""
+    one = isinstance(images, str | Path) or getattr(images, "ndim", 4) < 4
+    return not one and len(images) > 2
 
 
 class Look(NamedTuple):

@@ -383,6 +383,7 @@ def test_a_stack_is_fused_into_one_picture(infer, folder, tmp_path, capsys):
     for wrong, message in (
         ([*files, *flags, "--task", "ivif"], "takes one visible and one infrared image"),
         ([files[0], *flags], "alone is not enough to fuse"),
+        ([files[0], *files, *flags], "0.png is given twice"),
         ([*files, "--image1", files[0], *flags], "or all images without flags"),
         ([*files, *FAST, "--checkpoint", str(folder), "--fidelity", "0"], "use --fidelity 1"),
     ):

@@ -84,6 +84,13 @@ def test_a_change_of_light_is_asked_for_once():
         assert [prompt for _, prompt in model.asked] == [plain, words]
 
 
+def test_one_array_is_one_picture():
+    assert not stack.is_stack(np.zeros((32, 32, 3), np.uint8))
+    assert stack.is_stack(np.zeros((3, 32, 32, 3), np.uint8))
+    assert not stack.is_stack("a.png")
+    assert not stack.is_stack(["a.png", "b.png"])
+
+
 @pytest.mark.parametrize(
     ("count", "prompt", "strength", "message"),
     [
