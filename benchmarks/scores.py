@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.data.pairs import luma
+from ditfuse_jax.image import luma
 
 
 class Ordering(NamedTuple):

@@ -10,19 +10,19 @@ bracket, taking it alone would be perfect; no method is told so.
 """
 
 import argparse
+import functools
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import cv2
 import demo_cases
 import numpy as np
-from demo_items import table
+from demo_items import mean_psnr, table
 from PIL import Image
 
 from ditfuse_jax.data import pairs, sources
-from ditfuse_jax.evaluation.baselines import BASELINES
+from ditfuse_jax.evaluation.baselines import laplacian, mertens
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 
 SHOTS, STOPS, GAMMA, NOISE = 5, (-2, 0, 2), 2.2, 0.002
@@ -44,12 +44,6 @@ def brackets(rng: np.random.Generator, photo: np.ndarray) -> list[np.ndarray]:
     return [np.rint(255 * np.clip(shot, 0, 1) ** (1 / GAMMA)).astype(np.uint8) for shot in shots]
 
 
-def mertens(shots: list[np.ndarray]) -> np.ndarray:
-    """OpenCV's, of all shots."""
-    made = cv2.createMergeMertens().process([shot[..., ::-1] for shot in shots])[..., ::-1]
-    return np.rint(255 * made).clip(0, 255).astype(np.uint8)
-
-
 def enfuse(shots: list[np.ndarray], *options: str) -> np.ndarray:
     """The program of that name."""
     with tempfile.TemporaryDirectory() as folder:
@@ -61,22 +55,18 @@ def enfuse(shots: list[np.ndarray], *options: str) -> np.ndarray:
         return np.asarray(Image.open(out).convert("RGB"))
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(np.mean((image.astype(float) - truth) ** 2), 1e-6)))
-
-
 def focus_row(model: DiTFuse, rng: np.random.Generator, photo: np.ndarray) -> dict[str, float]:
     shots, two = focus_shots(rng, photo), pairs.defocus(rng, photo)
     made = {
         "a pair": model.fuse((two.first, two.second), task="mff").image,
         "the stack": model.fuse(shots, task="mff").image,
         "mean": np.rint(np.mean(shots, axis=0)).astype(np.uint8),
-        "Laplacian pyramid, one after the other": _chain(BASELINES["Laplacian pyramid"], shots),
+        "Laplacian pyramid, one after the other": functools.reduce(laplacian, shots),
     }
     if shutil.which("enfuse"):
         only = ("--exposure-weight=0", "--saturation-weight=0", "--contrast-weight=1", "--hard-mask")
         made["enfuse"] = enfuse(shots, *only)
-    return {name: psnr(image, photo) for name, image in made.items()}
+    return {name: mean_psnr([image], [photo]) for name, image in made.items()}
 
 
 def exposure_row(model: DiTFuse, rng: np.random.Generator, photo: np.ndarray) -> dict[str, float]:
@@ -85,18 +75,11 @@ def exposure_row(model: DiTFuse, rng: np.random.Generator, photo: np.ndarray) ->
         "a pair": model.fuse((shots[-1], shots[0]), task="mef").image,
         "the stack": model.fuse(shots, task="mef").image,
         "mean": np.rint(np.mean(shots, axis=0)).astype(np.uint8),
-        "Mertens": mertens(shots),
+        "Mertens": mertens(*shots),
     }
     if shutil.which("enfuse"):
         made["enfuse"] = enfuse(shots)
-    return {name: psnr(image, photo) for name, image in made.items()}
-
-
-def _chain(method, shots: list[np.ndarray]) -> np.ndarray:
-    result = shots[0]
-    for shot in shots[1:]:
-        result = method(result, shot)
-    return result
+    return {name: mean_psnr([image], [photo]) for name, image in made.items()}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ditfuse_jax.cli.fuse import keep_compiled_programs
 from ditfuse_jax.serve.limits import Limits
+from ditfuse_jax.text import message
 
 TOKEN = "DITFUSE_TOKEN"  # the environment variable; unlike a flag, other users do not see it
 PARTS = ("fastapi", "fastapi_offline", "gradio", "prometheus_client", "uvicorn")
@@ -83,6 +84,6 @@ def main(arguments: list[str], prog: str) -> int:
         print(f"{prog}: needs {error.name}; pip install 'ditfuse-jax[app]'", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {message(error)}", file=sys.stderr)
         return 2
     return 0

@@ -10,7 +10,7 @@ picture does, so nothing clips.
 import cv2
 import numpy as np
 
-from ditfuse_jax.data.pairs import luma
+from ditfuse_jax.image import luma
 
 GAMMA = {"light++": 0.5, "light+": 2**-0.5, "light-": 2**0.5, "light--": 2.0}  # out = in ** gamma, in [0, 1]
 CONTRAST = {"contrast+": 1.5, "contrast-": 0.6}  # slope of the curve at the mean

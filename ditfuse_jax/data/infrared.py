@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.data import pyramid
-from ditfuse_jax.data.pairs import luma, mean_target
+from ditfuse_jax.data.pairs import mean_target
+from ditfuse_jax.image import luma
 
 ACTIVITY = 2.0  # pixels of each band: sigma of the window in which the stronger source is found
 BASE_GAIN = 0.75  # of either side's large shapes; 0.5 is their mean, which loses contrast

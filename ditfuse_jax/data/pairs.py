@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax.data.config import EXPOSURE_STOPS
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+from ditfuse_jax.image import luma
 
 BLUR_RADIUS = (0.006, 0.02)  # of the defocus disc, in short sides: 1.5 to 5 px at 256
 DEPTH_SOFTNESS = (
@@ -32,11 +31,6 @@ class Fused(NamedTuple):
     first: np.ndarray
     second: np.ndarray
     target: np.ndarray
-
-
-def luma(image: np.ndarray) -> np.ndarray:
-    """BT.601 luminance, float32 [H, W] in [0, 255]."""
-    return image.astype(np.float32) @ LUMA
 
 
 def mean_target(visible: np.ndarray, infrared: np.ndarray, *, kind: str) -> np.ndarray:

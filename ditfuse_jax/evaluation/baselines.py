@@ -34,9 +34,9 @@ def laplacian(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return _to_uint8(image)
 
 
-def mertens(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def mertens(*images: np.ndarray) -> np.ndarray:
     """OpenCV's exposure fusion with its own weights. Its result leaves [0, 1], hence the clipping."""
-    return _to_uint8(255 * cv2.createMergeMertens().process([first, second]))
+    return _to_uint8(255 * cv2.createMergeMertens().process(list(images)))
 
 
 def guided(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from ditfuse_jax.image.geometry import (
     fit,
     restore,
 )
-from ditfuse_jax.image.levels import to_image, to_pixels
+from ditfuse_jax.image.levels import luma, to_image, to_pixels
 from ditfuse_jax.image.reader import FORMATS, BadFile, is_picture, read, read_file, read_labels, read_size
 from ditfuse_jax.image.writer import MAX_SIDES, check_fits, check_writable, read_metadata, write
 
@@ -27,6 +27,7 @@ __all__ = [
     "check_writable",
     "fit",
     "is_picture",
+    "luma",
     "read",
     "read_file",
     "read_labels",

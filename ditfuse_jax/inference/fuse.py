@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,8 @@ class DiTFuse:
             float arrays, such as (0, 1).
           seed: of the noise at t = 0, 64 bits. noise: float32 [h, w, C] to start from instead, as the first.
           on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
-            tiles: after the steps of each batch of them, counted on; latents() is of its first tile.
+            tiles: after the steps of each batch of them, counted on; latents() is of its first tile. In a
+            stack: counted on over its decisions.
           options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
         Raises ValueError for images that cannot be fused, see `image.read`, for a request that contradicts
         itself, an unknown option, and weights that hold NaN.
@@ -179,11 +181,16 @@ class DiTFuse:
             raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
         strength = self.settings(**options).fidelity
 
-        def pair(two, prompt: str) -> Fused:
-            return next(self.fuse_prompts(two, [prompt], seed=seed, on_step=on_step, **options))
+        def one(prompt: str) -> Fused:
+            count = itertools.count(1)  # over all decisions
+            watch = on_step and (lambda _, latents: on_step(next(count), latents))
 
-        for prompt in prompts:
-            yield stack.fuse(pair, images, render(prompt), strength=strength)
+            def pair(two, words: str) -> Fused:
+                return next(self.fuse_prompts(two, [words], seed=seed, on_step=watch, **options))
+
+            return stack.fuse(pair, images, render(prompt), strength=strength)
+
+        yield from map(one, prompts)
 
     def fuse_batch(
         self,

@@ -224,9 +224,11 @@ def _fuse(
 ) -> Iterator[Path]:
     """Fuses and writes jobs that share their images, one at a time."""
     pictures = group[0].images
-    if not stack.is_stack(pictures):
+    if stack.is_stack(pictures):
+        size = image.read(pictures[0]).shape[:2]
+    else:
         pictures = codec.read(pictures)  # once for all prompts
-    size = image.read(pictures[0]).shape[:2]
+        size = pictures.shape[1:3]
     for job in group:
         image.check_fits(job.out, *size)
     chosen = options.values(settings)

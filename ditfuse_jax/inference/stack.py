@@ -21,7 +21,6 @@ from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import only_chooses, request
 
 MOST = 100  # pictures
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 TASKS = {"multi-focus": "mff", "multi-exposure": "mef"}  # kind -> the task of every decision but the last
 
 
@@ -41,7 +40,7 @@ class Look(NamedTuple):
 
 def look(picture: np.ndarray) -> Look:
     """Of uint8 [H, W, 3]."""
-    luma = picture @ LUMA
+    luma = image.luma(picture)
     steps = np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean()
     return Look(luma.shape, float(luma.mean()), float(steps))
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ditfuse_jax import image
+from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.inference import settings, shapes, stack
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.prompt import kind_of, load_tokenizer
 from ditfuse_jax.serve.limits import MEGA, Limits
 from ditfuse_jax.task import request
-
-SEEDS = 2**64
 
 
 class Picture(NamedTuple):
@@ -141,8 +140,7 @@ def check_order(
 ) -> Order:
     """The order; ValueError with the sentence of the command line for what cannot be done."""
     chosen = model.settings(**options)
-    if not 0 <= seed < SEEDS:
-        raise ValueError(f"seed {seed} is not in 0 to {SEEDS - 1}")
+    check_seed(seed)
     try:
         size = check_pictures(pictures, limits)
         known = model.config.shapes

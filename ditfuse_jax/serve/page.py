@@ -18,7 +18,7 @@ from ditfuse_jax.serve.worker import Worker
 SWEEP, KEEP = 300, 3600  # seconds: how often old files are looked for, and their age when they are deleted
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none is fetched
 CSS = "progress { width: 100% } .error { color: #b00020 } footer { display: none !important }"
-WELCOME = "Add two photographs, or try an example."
+WELCOME = "Add two photographs or more, or try an example."
 FIRST = "Put first: the one with the sharp background, the brighter, or the visible one."
 READY = "Ready: press Fuse."
 
@@ -71,7 +71,7 @@ def mount(app: FastAPI, worker: Worker, folder: Path) -> FastAPI:
 def build(worker: Worker, folder: Path) -> gr.Blocks:
     visitors = Visitors(worker, folder)
     with gr.Blocks(title="DiTFuse", analytics_enabled=False, delete_cache=(SWEEP, KEEP)) as blocks:
-        gr.Markdown("# DiTFuse\nTwo photographs of one scene become one, made of their own pixels.")
+        gr.Markdown("# DiTFuse\nPhotographs of one scene become one, made of their own pixels.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 controls, strip = add_controls(worker.limits)
@@ -136,7 +136,7 @@ def add_results() -> tuple:
         gr.Markdown("Left: picture 2. Right: the result. Drag the line.")
     with gr.Tab("Sources"):
         origin = gr.Image(elem_id="origin", **look)
-        gr.Markdown("Orange: from picture 1. Blue: from picture 2.")
+        gr.Markdown("Orange: from picture 1. Blue: from the last picture.")
     with gr.Tab("Doubts"):
         invented = gr.Image(elem_id="invented", **look)
         gr.Markdown("Red: details that none of the pictures shows. Look twice before you trust them.")

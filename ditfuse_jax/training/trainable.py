@@ -28,12 +28,12 @@ class Frozen(NamedTuple):
 
 def transformer(config: TrainConfig, tuning: Tuning = PORTABLE) -> Transformer:
     """The transformer, shapes only."""
-    return nnx.merge(*_transformer(config.model, tuning))
+    return nnx.merge(*_transformer(config.model, tuning), copy=True)
 
 
 def vae(config: TrainConfig) -> VAE:
     """The autoencoder, shapes only."""
-    return nnx.merge(*_vae(config.vae))
+    return nnx.merge(*_vae(config.vae), copy=True)
 
 
 @functools.lru_cache(maxsize=4)  # half a second each, and asked for several times before the first step

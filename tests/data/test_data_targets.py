@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.data import control, infrared, pairs, segmentation
+from ditfuse_jax.image import luma
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -20,7 +21,7 @@ def photo(seed: int = 0, side: int = 128) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(np.abs(cv2.Laplacian(pairs.luma(image), cv2.CV_32F)), (0, 0), 4)
+    return cv2.GaussianBlur(np.abs(cv2.Laplacian(luma(image), cv2.CV_32F)), (0, 0), 4)
 
 
 def test_rgb_target_is_the_mean_of_both():
@@ -34,8 +35,8 @@ def test_luma_target_has_the_mean_luminance_and_the_colour_of_the_visible_image(
     target = pairs.mean_target(visible, infrared, kind="luma")
     inside = ((target > 0) & (target < 255)).all(-1)  # colour is kept exactly unless a channel clips
     assert inside.mean() > 0.9
-    expected = (pairs.luma(visible) + pairs.luma(infrared)) / 2
-    assert np.abs(pairs.luma(target) - expected)[inside].max() <= 0.51  # rounding to 8 bits
+    expected = (luma(visible) + luma(infrared)) / 2
+    assert np.abs(luma(target) - expected)[inside].max() <= 0.51  # rounding to 8 bits
     chroma = [
         cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2YCrCb)[..., 1:]
         for image in (visible, target)
@@ -55,9 +56,7 @@ def test_detail_target_keeps_the_contrast_of_either_side():
     visible, thermal = night()
     target, mean = (infrared.target(visible, thermal, kind=kind) for kind in ("detail", "luma"))
     body, street = (slice(55, 85), slice(53, 67)), (slice(0, 40), slice(80, 128))
-    warmth = [
-        float(pairs.luma(image)[body].mean() - pairs.luma(image)[street].mean()) for image in (target, mean)
-    ]
+    warmth = [float(luma(image)[body].mean() - luma(image)[street].mean()) for image in (target, mean)]
     assert warmth[0] > 1.4 * warmth[1]  # of 200 grey levels the mean keeps a half
     texture = [sharpness(image)[street].mean() for image in (visible, target, mean)]
     assert texture[1] > 0.9 * texture[0] > 1.5 * texture[2]
@@ -69,8 +68,8 @@ def test_detail_target_keeps_the_contrast_of_either_side():
 def test_detail_target_of_one_picture_twice_is_the_picture():
     image = photo()
     same = infrared.detail_target(image, image)
-    assert np.abs(pairs.luma(same) - pairs.luma(image)).mean() < 12  # large shapes gain contrast, no more
-    assert np.corrcoef(pairs.luma(same).ravel(), pairs.luma(image).ravel())[0, 1] > 0.97
+    assert np.abs(luma(same) - luma(image)).mean() < 12  # large shapes gain contrast, no more
+    assert np.corrcoef(luma(same).ravel(), luma(image).ravel())[0, 1] > 0.97
 
 
 def test_defocus_is_sharp_somewhere_in_each_and_everywhere_in_one():
@@ -112,7 +111,7 @@ def test_exposures_bracket_the_photo_and_lose_what_cameras_lose():
     for seed in range(5):
         pair = pairs.expose(rng(seed), image)
         np.testing.assert_array_equal(pair.target, image)
-        over, true, under = (pairs.luma(each).mean() for each in (pair.first, image, pair.second))
+        over, true, under = (luma(each).mean() for each in (pair.first, image, pair.second))
         assert over > true + 15 > true - 15 > under
         assert (pair.first[:20, :20] == 255).all()
         assert (pair.second[:20, :20] < 255).mean() > 0.99
@@ -120,7 +119,7 @@ def test_exposures_bracket_the_photo_and_lose_what_cameras_lose():
 
 def shown_stops(pair: pairs.Fused) -> np.ndarray:
     """Stops between the two sides wherever neither clips, at gamma 2.2."""
-    bright, dark = (pairs.luma(side) / 255 for side in (pair.first, pair.second))
+    bright, dark = (luma(side) / 255 for side in (pair.first, pair.second))
     fair = (bright < 0.97) & (bright > 0.05) & (dark > 0.05) & (dark < 0.97)
     return pairs.CURVE_GAMMA * np.log2(bright[fair] / dark[fair])
 
@@ -132,10 +131,10 @@ def test_light_beyond_the_photo_widens_the_bracket():
     for one, two in zip(narrow, wide, strict=True):
         np.testing.assert_array_equal(two.target, ramp)
         # The darkest tenth looks as before in the bright side, the lightest in the dark one.
-        assert abs(pairs.luma(one.first)[:, :20].mean() - pairs.luma(two.first)[:, :20].mean()) < 6
-        assert abs(pairs.luma(one.second)[:, -20:].mean() - pairs.luma(two.second)[:, -20:].mean()) < 6
-        assert pairs.luma(two.first).mean() > pairs.luma(one.first).mean() + 2
-        assert pairs.luma(two.second).mean() < pairs.luma(one.second).mean() - 2
+        assert abs(luma(one.first)[:, :20].mean() - luma(two.first)[:, :20].mean()) < 6
+        assert abs(luma(one.second)[:, -20:].mean() - luma(two.second)[:, -20:].mean()) < 6
+        assert luma(two.first).mean() > luma(one.first).mean() + 2
+        assert luma(two.second).mean() < luma(one.second).mean() - 2
     seen = [np.median(np.concatenate([shown_stops(pair) for pair in group])) for group in (narrow, wide)]
     assert seen[1] > seen[0] + 1
 
@@ -155,14 +154,12 @@ def test_camera_curve_inverts():
 
 def test_controls_order_luminance_and_contrast():
     image = photo()
-    light = [
-        pairs.luma(control.adjust(image, name)).mean() for name in ("light--", "light-", "light+", "light++")
-    ]
-    light.insert(2, pairs.luma(image).mean())
+    light = [luma(control.adjust(image, name)).mean() for name in ("light--", "light-", "light+", "light++")]
+    light.insert(2, luma(image).mean())
     assert (np.diff(light) > 8).all()
-    low, high = (pairs.luma(control.adjust(image, name)) for name in ("contrast-", "contrast+"))
-    assert low.std() < 0.7 * pairs.luma(image).std() < pairs.luma(image).std() < 0.8 * high.std()
-    assert abs(low.mean() - pairs.luma(image).mean()) < 1
+    low, high = (luma(control.adjust(image, name)) for name in ("contrast-", "contrast+"))
+    assert low.std() < 0.7 * luma(image).std() < luma(image).std() < 0.8 * high.std()
+    assert abs(low.mean() - luma(image).mean()) < 1
 
 
 @pytest.mark.parametrize("mean", [None, 0.0, 60.0, 255.0])

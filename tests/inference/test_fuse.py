@@ -261,6 +261,15 @@ print(model.plan(256, 256, "Fuse both.", steps=2).memory, peak)
 """
 
 
+def test_steps_of_a_stack_are_counted_on(model):
+    steps = []
+    pictures = [*pair(32, 32), pair(32, 32, seed=1)[0]]
+    how = {"steps": 2, "guidance": 1.0, "image_guidance": 1.0, "fidelity": 1.0}
+    made = model.fuse(pictures, task="mff", on_step=lambda step, _: steps.append(step), **how)
+    assert steps == [1, 2, 3, 4]
+    assert made.image.shape == (32, 32, 3)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("size", ["tiny", "large"])
 def test_the_planned_memory_is_what_a_run_takes(folder, size):
