@@ -26,6 +26,7 @@ from ditfuse_jax.evaluation.baselines import laplacian, mertens
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 
 SHOTS, STOPS, GAMMA, NOISE = 5, (-2, 0, 2), 2.2, 0.002
+FOCUS_ONLY = ("--exposure-weight=0", "--saturation-weight=0", "--contrast-weight=1", "--hard-mask")  # enfuse
 
 
 def focus_shots(rng: np.random.Generator, photo: np.ndarray) -> list[np.ndarray]:
@@ -64,8 +65,7 @@ def focus_row(model: DiTFuse, rng: np.random.Generator, photo: np.ndarray) -> di
         "Laplacian pyramid, one after the other": functools.reduce(laplacian, shots),
     }
     if shutil.which("enfuse"):
-        only = ("--exposure-weight=0", "--saturation-weight=0", "--contrast-weight=1", "--hard-mask")
-        made["enfuse"] = enfuse(shots, *only)
+        made["enfuse"] = enfuse(shots, *FOCUS_ONLY)
     return {name: mean_psnr([image], [photo]) for name, image in made.items()}
 
 

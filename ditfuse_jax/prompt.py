@@ -2,12 +2,11 @@
 """Instruction -> tagged template -> chat wrapper -> token rows with slots for the source patches.
 
 The text that the official system builds (reference: OmniGen's processor) is kept byte for byte: every chunk
-between image
-placeholders is tokenised alone, a leading BOS is dropped from all chunks but the first, and each placeholder
-becomes a
-run of `PLACEHOLDER_ID` that the model overwrites with patches.
+between image placeholders is tokenised alone, a leading BOS is dropped from all chunks but the first, and
+each placeholder becomes a run of `PLACEHOLDER_ID` that the model overwrites with patches.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -78,17 +77,24 @@ def load_tokenizer(folder):
     `AutoTokenizer` is not used: transformers 5 rebuilds Phi-3 tokenizers and changes their ids.
     Raises ValueError when the folder holds no tokenizer.json.
     """
-    from transformers import PreTrainedTokenizerFast  # 0.5 s, so on use
-
+    fast = _tokenizer_class()
     file = Path(folder) / "tokenizer.json"
     if not file.is_file():
         raise ValueError(
             f"{file} is missing; copy tokenizer.json and tokenizer_config.json of the checkpoint there"
         )
     try:
-        return PreTrainedTokenizerFast.from_pretrained(str(folder))
+        return fast.from_pretrained(str(folder))
     except Exception as error:  # the tokenizers library raises plain Exception for a damaged file
         raise ValueError(f"{file} cannot be read ({error}); copy the tokenizer's files again") from error
+
+
+def _tokenizer_class():
+    """transformers' class, without its advice that PyTorch is missing: nothing here needs it."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import PreTrainedTokenizerFast  # 0.5 s, so on use
+
+    return PreTrainedTokenizerFast
 
 
 def check_vocabulary(tokenizer, vocab_size: int) -> None:

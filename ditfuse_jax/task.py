@@ -16,6 +16,17 @@ class Task(NamedTuple):
     object_instruction: str | None = None  # the same for one thing in the scene, {} being its name
 
 
+PURPOSES = {  # for the help of the command line: what each task is for
+    "ivif": "a visible and an infrared picture of one scene",
+    "mff": "pictures focused at different distances: sharp everywhere",
+    "mef": "pictures exposed differently: shadows and highlights",
+    "fuse": "two pictures of which each shows something better; the default",
+    "light++, light+": "fuse and brighten, strongly or slightly; with --object one thing",
+    "light-, light--": "fuse and darken, slightly or strongly; with --object one thing",
+    "contrast+, contrast-": "fuse and raise or lower the contrast; with --object of one thing",
+    "seg": "fuse and mark the things named by --segment in blue",
+}
+
 TASKS = {
     "ivif": Task(
         "fusion",

@@ -11,7 +11,7 @@ import jax
 from ditfuse_jax import places
 from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import settings
-from ditfuse_jax.task import TASKS, request
+from ditfuse_jax.task import PURPOSES, TASKS, request
 from ditfuse_jax.text import message
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
@@ -19,7 +19,13 @@ EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrare
 
 
 def parse(arguments: list[str], prog: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    tasks = "\n".join(f"  {name:<22}{purpose}" for name, purpose in PURPOSES.items())
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog=f"what --task is for:\n{tasks}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_words(parser.add_argument_group("what to make"))
     add_files(parser.add_argument_group("files"))
     how = parser.add_argument_group("how (default: what the checkpoint says)")
@@ -30,6 +36,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
     )
     told = parser.add_argument_group("what it says")
+    told.add_argument("--verbose", action="store_true", help="also the tokens and parameters of the network")
     told.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     told.add_argument(
         "--json",
@@ -51,7 +58,9 @@ def add_words(what) -> None:
         "--prompt", help="instruction in plain words; with <|image_1|> and <|image_2|> used as it is"
     )
     what.add_argument("--prompt-file", type=Path, help="one picture per line of this file, for one pair")
-    what.add_argument("--task", choices=TASKS, help="renders its tags, and its words if there is no --prompt")
+    what.add_argument(
+        "--task", choices=TASKS, metavar="TASK", help="what is fused, or changed: one of those below"
+    )
     what.add_argument("--segment", metavar="A,B", help="mark these things (task seg)")
     what.add_argument("--object", metavar="A", help="the one thing a light or contrast task is about")
     what.add_argument(
@@ -171,7 +180,9 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
 
     if flags.json:
         return contextlib.nullcontext(lines.as_json(sys.stdout))
-    return contextlib.nullcontext(lines.SILENT) if flags.quiet else terminal.progress(num_jobs, steps)
+    if flags.quiet:
+        return contextlib.nullcontext(lines.SILENT)
+    return terminal.progress(num_jobs, steps, verbose=flags.verbose)
 
 
 def fuse(flags: argparse.Namespace) -> int:

@@ -123,8 +123,8 @@ def pixel_bytes(cfg: VAEConfig, height: int, width: int) -> int:
     return maps + 2 * middle
 
 
-def describe(plan: Plan) -> str:
-    """The lines that infer.py prints before it runs."""
+def describe(plan: Plan, *, verbose: bool = False) -> str:
+    """The lines that infer.py prints before it runs; with `verbose` those for people who know the network."""
     native, fused, padded = (f"{width} x {height}" for height, width in plan.geometry)
     if plan.tiling:
         size = f"{native}, in {len(plan.tiling.corners)} tiles of {fused}, {plan.batch} at a time"
@@ -136,10 +136,10 @@ def describe(plan: Plan) -> str:
     size += f", {plan.decisions} times for {plan.decisions + 1} pictures" if plan.decisions > 1 else ""
     chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
+    network = f"tokens      {tokens} per step\nparameters  {plan.num_params / 1e6:,.1f} M\n"
     return (
         f"size        {size}\n"
-        f"tokens      {tokens} per step\n"
-        f"parameters  {plan.num_params / 1e6:,.1f} M\n"
+        f"{network if verbose else ''}"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
         f"time        about {duration(plan.decisions * plan.seconds)}, compiling aside\n"
         f"sampling    {chosen}"

@@ -2,6 +2,7 @@
 """What infer.py shows: the plan before it runs, a bar with the time left, the path of each picture."""
 
 import sys
+import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -22,10 +23,14 @@ class Compiled(NamedTuple):
 
 
 @contextmanager
-def progress(num_jobs: int, steps: int):
-    """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed."""
+def progress(num_jobs: int, steps: int, *, verbose: bool = False):
+    """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed.
+
+    With several pictures the bar says which of them is made, and how many are made in a minute.
+    """
     shown: list[Plan] = []
     due = 0  # steps at which the picture of the moment is done
+    ended, start = 0, time.monotonic()  # pictures, made or failed
     with tqdm(total=num_jobs * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
 
         def on_plan(job: Job, plan: Plan):
@@ -33,17 +38,26 @@ def progress(num_jobs: int, steps: int):
             bar.total += plan.calls - steps  # a large picture takes them for every batch of its tiles
             due = bar.n + plan.calls
             if plan not in shown:
-                tqdm.write(describe(plan), file=sys.stdout)
+                tqdm.write(describe(plan, verbose=verbose), file=sys.stdout)
                 shown.append(plan)
-            bar.set_description(job.out.stem)
+            place = f"{ended + 1} of {num_jobs}: " if num_jobs > 1 else ""
+            bar.set_description(place + job.out.stem)
+
+        def count_one():
+            nonlocal ended
+            ended += 1
+            if num_jobs > 1:
+                bar.set_postfix_str(f"{60 * ended / (time.monotonic() - start):.3g} pictures a minute")
 
         def on_failure(failure: Failure):
             tqdm.write(f"failed      {failure.message}", file=sys.stderr)
             bar.total -= steps  # what is left, near enough: a failed pair rarely takes a step
+            count_one()
             bar.refresh()
 
         def on_done(job: Job, result: Fused):
             bar.total += bar.n - due  # without those of copied tiles
+            count_one()
             spent = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timings._asdict().items())
             tqdm.write(f"seconds     {spent}", file=sys.stdout)
             for file in job.files:

@@ -222,9 +222,10 @@ def test_the_plan_counts_what_runs(model):
     assert {new for _, new in plan.tokens.values()} == {1 + 3 * 4}
     assert list(model.plan(37, 53, PROMPT, guidance=1.0, image_guidance=1.0).tokens) == ["cond"]
     text = describe(plan)
+    assert "tokens" not in text  # nothing for those who only want a picture
+    assert "\nparameters  1.6 M\n" in describe(plan, verbose=True)
     for words in (
         "53 x 37, padded to 64 x 48\n",
-        "1.6 M",
         "sampling    steps 9, guidance 2.0, image_guidance 1.6, ",
         "GB",
     ):
