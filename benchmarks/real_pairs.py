@@ -77,9 +77,9 @@ def measure(model: DiTFuse, task: str, cases: Sequence[Case], options: dict) -> 
     """All methods on one kind."""
 
     def ours(**more) -> Fuse:
-        return lambda first, second: model.fuse((first, second), task=task, **options, **more).image
+        return lambda first, second: model.fuse((first, second), task=task, **options | more).image
 
-    methods = {"ours": ours(), "ours, decoded": ours(fidelity=0.0), **rivals(task)}
+    methods = {"ours": ours(), "ours, decoded": ours(fidelity=0.0, tiles="on"), **rivals(task)}
     heading(task, len(cases))
     table(["", *METRICS[task]], [[name, *means(cases, fuse, task)] for name, fuse in methods.items()])
 
@@ -113,10 +113,13 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(METRICS))
     parser.add_argument("--steps", type=int)
     parser.add_argument("--noises", type=int)
+    parser.add_argument("--fidelity", type=float)
     parser.add_argument("--ceilings", action="store_true")
     args = parser.parse_args()
     model, root = DiTFuse.load(args.checkpoint), sources.data_root(args.data)
-    options = {name: value for name in ("steps", "noises") if (value := getattr(args, name)) is not None}
+    options = {
+        name: value for name in ("steps", "noises", "fidelity") if (value := getattr(args, name)) is not None
+    }
     print(f"{model.checkpoint_id}, {options or 'default settings'}, native size")
     for task in args.only.split(","):
         cases = read_pairs(root, task, args.limit)
