@@ -39,6 +39,12 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         help="resume although files of the data were added, removed or replaced since",
     )
     parser.add_argument(
+        "--report-to",
+        choices=("tensorboard", "wandb", "none"),
+        default="tensorboard",
+        help="where loss and pictures are charted, besides log.jsonl (default: tensorboard)",
+    )
+    parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="several processes: where the first one listens"
     )
     parser.add_argument("--num-processes", type=int, help="with --coordinator; on CPU with --distributed too")
@@ -88,7 +94,7 @@ def train(args: argparse.Namespace) -> None:
         print(f"no data at {root}: the smoke test trains on the pictures of examples/", flush=True)
         root, config = places.folder("examples"), on_examples(config)
     workdir = args.workdir or places.home() / "runs" / config.name
-    run(config, Place(workdir, root, args.mesh, args.accept_changed_data))
+    run(config, Place(workdir, root, args.mesh, args.accept_changed_data, args.report_to))
 
 
 def fail(message: object, code: int, prog: str, say: Callable[[str], None]) -> None:

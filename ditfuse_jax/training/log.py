@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says while it runs: a progress line, one JSON line per logged step, TensorBoard events."""
+"""What a run says while it runs: a progress line, one JSON line per logged step, a tracker's charts."""
 
 import itertools
 import json
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ditfuse_jax.data.config import TASKS
+from ditfuse_jax.training.trackers import TRACKERS
 
 
 def record(step: int, metrics, *, rows_per_second: float, flops: float) -> dict:
@@ -39,20 +40,18 @@ def memory() -> int:
 
 
 class Log:
-    """log.jsonl and TensorBoard events in the workdir; a console line. Only the first process writes."""
+    """log.jsonl in the workdir, the same numbers to a tracker, a console line; by the first process alone."""
 
-    def __init__(self, workdir: Path, *, last_step: int):
+    def __init__(self, workdir: Path, *, last_step: int, report_to: str = "tensorboard"):
         self.writes = jax.process_index() == 0
         self.path = workdir / "log.jsonl"
-        self.board = None
+        self.tracker = None
         if self.writes:
             keep_until(self.path, last_step) if last_step else set_aside(self.path)
-            from tensorboardX import SummaryWriter  # 0.5 s that other processes need not spend
-
-            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)
+            self.tracker = TRACKERS[report_to](workdir, last_step)
 
     def write(self, values: dict) -> None:
-        """Appends one line, flushed, and the same numbers to TensorBoard."""
+        """Appends one line, flushed, and gives the same numbers to the tracker."""
         if not self.writes:
             return
         with self.path.open("a") as file:
@@ -61,13 +60,12 @@ class Log:
             name: value for name, value in values.items() if isinstance(value, int | float) and name != "step"
         }
         numbers |= {f"task_loss/{name}": value for name, value in values.get("task_loss", {}).items()}
-        for name, value in numbers.items():
-            self.board.add_scalar(name, value, values["step"])
+        self.tracker.numbers(numbers, values["step"])
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """uint8 [H, W, 3] to TensorBoard."""
+        """uint8 [H, W, 3] to the tracker."""
         if self.writes:
-            self.board.add_image(name, image, step, dataformats="HWC")
+            self.tracker.picture(name, image, step)
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -79,8 +77,8 @@ class Log:
 
     def __exit__(self, *_) -> None:
         """Also after an error, for the process then ends without a flush."""
-        if self.board:
-            self.board.close()
+        if self.tracker:
+            self.tracker.close()
 
 
 def set_aside(path: Path) -> None:

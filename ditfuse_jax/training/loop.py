@@ -118,12 +118,14 @@ def train(
     mesh: Mesh,
     workdir: Path,
     tuning: Tuning,
+    report_to: str = "tensorboard",
 ) -> int:
     """Trains until config.steps, or until SIGTERM or Ctrl-C; returns the number of steps done.
 
     Args:
       start: makes the weights that train; not called when the workdir has a checkpoint.
       frozen: the weights that do not train.
+      report_to: a key of `trackers.TRACKERS`.
     Raises Diverged, CheckpointError, or ValueError when the workdir holds another run.
     """
     checkpoints = Checkpoints(workdir, keep=config.keep)
@@ -131,7 +133,7 @@ def train(
     state, step = first_state(checkpoints, start, config, mesh)
     if step:
         check_origin(checkpoints.notes(step), origin, config, accept_changed_data=data.accept_changed)
-    with Log(workdir, last_step=step) as log:
+    with Log(workdir, last_step=step, report_to=report_to) as log:
         begin = f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps"
         log.say(f"{begin}, {', '.join(map(str, config.mixture.buckets))} pixels")
         run = Run(config, frozen, data, mesh, workdir, tuning, checkpoints, log, origin)

@@ -16,6 +16,7 @@ from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import check_vocabulary, load_tokenizer
+from ditfuse_jax.training import trackers
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.loop import Data, train
@@ -31,12 +32,14 @@ class Place(NamedTuple):
     data: Path
     mesh: str  # as on the command line
     accept_changed_data: bool = False  # resume on other data than the run began with
+    report_to: str = "tensorboard"  # a key of `trackers.TRACKERS`
 
 
 def run(config: TrainConfig, place: Place) -> int:
     """Trains; returns the steps done. Raises ValueError before anything long starts."""
     mesh = make_mesh(parse_mesh(place.mesh))
     check_init(config, mesh)
+    trackers.check(place.report_to)
     check_writable(place.workdir)
     with locked(place.workdir):
         return _run(config, place, mesh)
@@ -54,7 +57,8 @@ def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
     frozen = frozen_weights(config, mesh)
     start = functools.partial(trained_weights, config, mesh)
     tuning = Tuning.choose(jax.default_backend(), mesh.size)
-    return train(config, start, frozen, data, mesh=mesh, workdir=place.workdir, tuning=tuning)
+    where = {"mesh": mesh, "workdir": place.workdir, "report_to": place.report_to}
+    return train(config, start, frozen, data, tuning=tuning, **where)
 
 
 def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
