@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The held-out pictures that demo_quality.py measures on: simulated with a truth, and real pairs."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from ditfuse_jax.data.config import VALIDATION, Bucket, M3Config, MixtureConfig,
 from ditfuse_jax.data.mixture import resolve
 
 SIDE = 256
+PATCH_PIXELS = 16  # sides are multiples of it
 SHAPES = ((SIDE, SIDE), (192, SIDE), (SIDE, 192))  # height, width of real pairs: whichever cuts least
 REAL = {"ivif": "ivif/*", "mff": "mff/*", "mef": "mef/*"}  # task -> folders
 
@@ -47,23 +49,60 @@ def spread(items: Sequence, limit: int) -> list:
     return [items[i * len(items) // limit] for i in range(limit)]
 
 
-def simulated(root: Path, source: str, *, joint_share: float = 0.25, limit: int = 0) -> Cases:
-    """Every held-out file of one source of SIMULATED once, degraded as in training, SIDE x SIDE.
+def simulated(
+    root: Path, source: str, *, joint_share: float = 0.25, limit: int = 0, longest: int | None = None
+) -> Cases:
+    """Every held-out file of one source of SIMULATED once, degraded as in training.
 
-    The window is the largest centred square. Degradations depend on the place in the list of chosen files.
+    SIDE x SIDE, the largest centred square; with `longest` the whole picture at its native size, or with a
+    long side of so many pixels. Degradations depend on the place in the list of chosen files.
     """
-    files = SourceConfig(name=source, **SIMULATED[source])
-    settings = {"ivif_target": "luma", "object_share": 0.75}  # of the first demo, and so for good
-    config = MixtureConfig(sources=(files,), m3=M3Config(joint_share=joint_share), **settings).validation()
-    mixture, bucket = resolve(config, root), Bucket(height=SIDE, width=SIDE)
+    config = settings_of(source, joint_share)
+    mixture = resolve(config, root)
     listing = mixture.listings[0]
     cases = []
     for number, item in enumerate(spread(listing.items, limit)):
         rng = np.random.default_rng([config.seed, number])
+        bucket = _whole(item, longest) if longest else Bucket(height=SIDE, width=SIDE)
         scene = samples.cut(rng, samples.read(mixture, 0, item, bucket), bucket, config)
         fused = samples.fuse(rng, scene, config.sources[0].fuse, config)
         cases.append(Case(item.images[0].stem, *fused, scene.labels))
     return Cases(cases, listing.classes)
+
+
+def settings_of(source: str, joint_share: float) -> MixtureConfig:
+    """Of the first demo, and so for good."""
+    files = SourceConfig(name=source, **SIMULATED[source])
+    settings = {"ivif_target": "luma", "object_share": 0.75}
+    return MixtureConfig(sources=(files,), m3=M3Config(joint_share=joint_share), **settings).validation()
+
+
+def _whole(item: sources.Item, longest: int) -> Bucket:
+    """The picture's size, in whole patches."""
+    size = np.array(image.read_file(item.images[0]).shape[:2])
+    height, width = (size * min(1.0, longest / size.max())).astype(int) // PATCH_PIXELS * PATCH_PIXELS
+    return Bucket(height=int(height), width=int(width))
+
+
+def drawn(source: str, *, joint_share: float = 0.25, limit: int = 4) -> Cases:
+    """Streets of examples/render_scene.py, 1024 x 768; what is drawn by chance differs in each."""
+    config, street = settings_of(source, joint_share), _street()
+    cases = []
+    for number in range(limit):
+        rng = np.random.default_rng([config.seed, number])
+        photo = street.visible_image(street.street(rng), rng, scale=street.SCALE)
+        fused = samples.fuse(rng, sources.Scene((photo,), None, None, None), config.sources[0].fuse, config)
+        cases.append(Case(f"street {number}", *fused))
+    return Cases(cases, ())
+
+
+def _street():
+    """The module examples/render_scene.py, which is in no package."""
+    file = Path(__file__).parents[1] / "examples" / "render_scene.py"
+    spec = importlib.util.spec_from_file_location("render_scene", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def photo_crops(root: Path, limit: int = 0) -> tuple[list[np.ndarray], int]:

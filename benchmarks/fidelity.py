@@ -2,6 +2,8 @@
 """What original pixels bring: the decoded result and the rebuilt one, with and without a model.
 
     python benchmarks/fidelity.py [--checkpoint DIR] [--data DIR] [--limit 32] [--steps N] [--noises N]
+    python benchmarks/fidelity.py --size 512     # whole photographs, long side up to 512, in native tiles
+    python benchmarks/fidelity.py --size 1024    # streets of examples/render_scene.py; needs no data
 
 Simulated pairs of held-out photographs at 256 px. PSNR in dB and mean CIEDE2000 to the truth, of results
 rounded to 8 bit. "no model" is the same estimator with the mean of the sources in the place of the model's
@@ -27,6 +29,7 @@ from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import request
 
 PLAIN = "Fuse the two images."
+DRAWN = 1024  # pixels: no photograph of the validation list is so large, so these are drawn
 
 
 class Kind(NamedTuple):
@@ -69,11 +72,36 @@ def rows_of(bench: Bench, kind: Kind) -> list[list]:
     return [[name, *scores(made, cases)] for name, made in results.items()]
 
 
+def rows_of_large(bench: Bench, kind: Kind, size: int) -> list[list]:
+    """Of pictures larger than the model sees: in native tiles, one after the other."""
+    how = {"joint_share": kind.joint_share, "limit": bench.limit}
+    found = demo_cases.simulated(bench.root, kind.source, longest=size, **how) if size < DRAWN else None
+    cases = (found or demo_cases.drawn(kind.source, **how)).cases
+    settings = {"steps": bench.steps, "noises": bench.noises, "tiles": "on"}
+
+    def fused(prompt: str, fidelity: float) -> list[np.ndarray]:
+        made = (
+            bench.model.fuse((case.first, case.second), prompt, seed=number, fidelity=fidelity, **settings)
+            for number, case in enumerate(cases)
+        )
+        return [result.image for result in made]
+
+    prompt = request(task=kind.task)
+    results = {
+        "decoded": fused(prompt, 0.0),
+        "rebuilt, with the task": fused(prompt, 1.0),
+        "rebuilt, words alone": fused(PLAIN, 1.0),
+    }
+    results |= {name: [fuse(c.first, c.second) for c in cases] for name, fuse in BASELINES.items()}
+    return [[name, *scores(made, cases)] for name, made in results.items()]
+
+
 def scores(made: Sequence[np.ndarray], cases: Sequence[Case]) -> tuple[float, float]:
     """Mean PSNR and mean colour error."""
     targets = [case.target for case in cases]
     errors = [ciede2000(result, target) for result, target in zip(made, targets, strict=True)]
-    return mean_psnr(made, targets), float(np.mean(errors))
+    values = [mean_psnr([result], [target]) for result, target in zip(made, targets, strict=True)]
+    return float(np.mean(values)), float(np.mean(errors))
 
 
 def main() -> None:
@@ -85,6 +113,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--noises", type=int)
+    parser.add_argument("--size", type=int, choices=(SIDE, 512, DRAWN), default=SIDE)
     flags = parser.parse_args()
     model = DiTFuse.load(flags.checkpoint)
     proposed = model.config.sampling
@@ -92,7 +121,7 @@ def main() -> None:
     bench = Bench(model, sources.data_root(flags.data), steps, noises, flags.limit)
     print(f"{model.checkpoint_id}, {steps} steps, {noises} noises")
     for name, kind in KINDS.items():
-        rows = rows_of(bench, kind)
+        rows = rows_of(bench, kind) if flags.size == SIDE else rows_of_large(bench, kind, flags.size)
         heading(name, flags.limit)
         table(["", "PSNR, dB", "CIEDE2000"], rows)
 

@@ -293,9 +293,13 @@ def smoke(scene, rng) -> None:
     scene.fill(0.985 * density, grey, scene.heat * 0.93 + 0.02)
 
 
-def visible_image(scene, rng) -> np.ndarray:
-    """Linear light -> uint8 [H, W, 3] with lens softness, sensor noise and a camera gamma."""
-    small = cv2.resize(scene.visible, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).clip(0, 1)
+def visible_image(scene, rng, scale: int = 1) -> np.ndarray:
+    """Linear light -> uint8 [H, W, 3] with lens softness, sensor noise and a camera gamma.
+
+    scale: 1, or up to SCALE for a larger picture.
+    """
+    size = (WIDTH * scale, HEIGHT * scale)
+    small = cv2.resize(scene.visible, size, interpolation=cv2.INTER_AREA).clip(0, 1)
     small = cv2.GaussianBlur(small, (0, 0), 0.45)
     small += rng.standard_normal(small.shape).astype(np.float32) * (0.002 + 0.012 * small)
     return np.rint(255 * small.clip(0, 1) ** (1 / 2.2)).astype(np.uint8)
@@ -313,6 +317,12 @@ def infrared_image(scene, rng) -> np.ndarray:
 def render(seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """The registered pair: visible and infrared, each uint8 [HEIGHT, WIDTH, 3]."""
     rng = np.random.default_rng(seed)
+    scene = street(rng)
+    return visible_image(scene, rng), infrared_image(scene, rng)
+
+
+def street(rng: np.random.Generator) -> Scene:
+    """The painted canvases."""
     scene = Scene()
     sky(scene, rng)
     tree(scene, rng, 352, 196, 92)
@@ -327,7 +337,7 @@ def render(seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     car(scene)
     person(scene, 306, 226, 40, coat=(0.03, 0.035, 0.05), trousers=(0.03, 0.03, 0.035), stride=0.9)
     person(scene, 132, 336, 118, coat=(0.035, 0.03, 0.03), trousers=(0.025, 0.03, 0.045), stride=1.0)
-    return visible_image(scene, rng), infrared_image(scene, rng)
+    return scene
 
 
 def main() -> None:
