@@ -118,7 +118,8 @@ def main() -> None:
     model = DiTFuse.load(flags.checkpoint)
     proposed = model.config.sampling
     steps, noises = flags.steps or proposed.steps, flags.noises or proposed.noises
-    bench = Bench(model, sources.data_root(flags.data), steps, noises, flags.limit)
+    root = Path() if flags.size == DRAWN else sources.data_root(flags.data)
+    bench = Bench(model, root, steps, noises, flags.limit)
     print(f"{model.checkpoint_id}, {steps} steps, {noises} noises")
     for name, kind in KINDS.items():
         rows = rows_of(bench, kind) if flags.size == SIDE else rows_of_large(bench, kind, flags.size)
