@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: read what a camera wrote, keep the geometry, write atomically; uint8 <-> float only here."""
+"""Pictures: read what a camera wrote, keep the geometry, write atomically; levels <-> floats only here."""
 
+from ditfuse_jax.image.colour import convert, convert_floats
 from ditfuse_jax.image.geometry import (
     MAX_ASPECT,
     MIN_SIDE,
@@ -10,21 +11,48 @@ from ditfuse_jax.image.geometry import (
     fit,
     restore,
 )
-from ditfuse_jax.image.levels import luma, to_image, to_pixels
-from ditfuse_jax.image.reader import FORMATS, BadFile, is_picture, read, read_file, read_labels, read_size
-from ditfuse_jax.image.writer import MAX_SIDES, check_fits, check_writable, read_metadata, write
+from ditfuse_jax.image.levels import luma, to_image, to_levels, to_pixels
+from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, deepened, seen
+from ditfuse_jax.image.reader import (
+    FORMATS,
+    BadFile,
+    is_picture,
+    read,
+    read_file,
+    read_labels,
+    read_picture,
+    read_size,
+)
+from ditfuse_jax.image.writer import (
+    MAX_SIDES,
+    check_depth,
+    check_fits,
+    check_writable,
+    depth_of,
+    read_metadata,
+    write,
+)
 
 __all__ = [
+    "BITS",
     "FORMATS",
     "MAX_ASPECT",
     "MAX_SIDES",
     "MIN_SIDE",
     "BadFile",
     "Geometry",
+    "Origin",
+    "Picture",
+    "bits_of",
+    "check_depth",
     "check_fits",
     "check_same_size",
     "check_size",
     "check_writable",
+    "convert",
+    "convert_floats",
+    "deepened",
+    "depth_of",
     "fit",
     "is_picture",
     "luma",
@@ -32,9 +60,12 @@ __all__ = [
     "read_file",
     "read_labels",
     "read_metadata",
+    "read_picture",
     "read_size",
     "restore",
+    "seen",
     "to_image",
+    "to_levels",
     "to_pixels",
     "write",
 ]

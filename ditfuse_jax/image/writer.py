@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from ditfuse_jax.image import deep_writer
+from ditfuse_jax.image.picture import Origin, bits_of, deepened, shallow
 from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, OPENED
 
 SAVE_OPTIONS = {
@@ -19,7 +21,10 @@ SAVE_OPTIONS = {
 }
 DESCRIPTION = 0x010E  # EXIF tag ImageDescription: where formats without text chunks keep the metadata
 MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels that libjpeg and libwebp can write
-MAX_DESCRIPTION = 60_000  # bytes; all EXIF data of a JPEG must fit into 64 KB
+MAX_EXIF = 60_000  # bytes; all EXIF data of a JPEG must fit into 64 KB
+WITH_ALPHA = ("PNG", "TIFF", "WEBP")
+XMP, XMP_TEXT = 700, "XML:com.adobe.xmp"  # a TIFF tag and a PNG text
+NOTHING = Origin()
 MARK, SOFTWARE = "software", "ditfuse-jax"  # in the metadata of every picture that is written here
 
 
@@ -62,56 +67,114 @@ def check_fits(file: Path, height: int, width: int) -> None:
         )
 
 
+def check_depth(file: Path, bits: int) -> None:
+    """Raises ValueError where the format of the file name has no such pictures."""
+    if bits == 16 and FORMATS.get(file.suffix.lower()) not in deep_writer.FORMATS:
+        raise ValueError(f"{file}: this format has 8 bits; choose .png or .tif for 16, or say --bits 8")
+
+
+def depth_of(file: Path, bits: str, first: int) -> int:
+    """8 or 16: how a result is made for a file, from --bits and the depth of image 1."""
+    holds = FORMATS.get(file.suffix.lower()) in deep_writer.FORMATS
+    return int(bits) if bits != "auto" else first if holds else 8
+
+
 def read_metadata(file: Path) -> dict[str, str] | None:
     """The metadata of a picture that `write` made; None for every other file. Decodes no pixels."""
     try:
         with Image.open(file, formats=OPENED) as image:
-            png = image.format == "PNG"
-            found = image.info if png else json.loads(image.getexif().get(DESCRIPTION, "null"))
+            texts = image.info if image.format == "PNG" else {}
+            found = texts if MARK in texts else json.loads(image.getexif().get(DESCRIPTION, "null"))
     except Exception:  # Pillow's parsers raise nearly anything on damaged headers; such a file is not ours
         return None
     if not isinstance(found, dict) or found.get(MARK) != SOFTWARE:
         return None
-    return {key: value for key, value in found.items() if isinstance(value, str) and key != MARK}
+    kept = {key: value for key, value in found.items() if isinstance(value, str)}
+    return {key: value for key, value in kept.items() if key not in (MARK, XMP_TEXT)}
 
 
-def write(file, image: np.ndarray, *, metadata: Mapping[str, str], overwrite: bool = False) -> None:
-    """Writes uint8 [H, W, 3] under a temporary name, then renames: `file` is whole or not there.
+def write(
+    file,
+    image: np.ndarray,
+    *,
+    metadata: Mapping[str, str],
+    overwrite: bool = False,
+    origin: Origin = NOTHING,
+) -> None:
+    """Writes uint8 or uint16 [H, W, 3], or uint8 [H, W], under a temporary name, then renames.
 
-    The format follows the suffix. metadata becomes PNG text chunks, elsewhere JSON in ImageDescription, with
-    the mark by which `read_metadata` knows the picture again. Raises ValueError as `check_writable` does.
+    So `file` is whole or not there.
+
+    The format follows the suffix. metadata becomes PNG text chunks, elsewhere and at 16 bits JSON in
+    ImageDescription, with the mark by which `read_metadata` knows the picture again. origin: what is written
+    of image 1: its profile, in whose colours the image is, EXIF, XMP, and alpha where the format has it.
+    Raises ValueError as `check_writable` and `check_depth` do.
     """
     file = Path(file)
     kind = check_writable(file, overwrite=overwrite)
+    check_depth(file, bits_of(image))
+    if origin.alpha is not None and kind in WITH_ALPHA:
+        image = with_alpha(image, origin.alpha)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{secrets.token_hex(8)}.part")
-    options = SAVE_OPTIONS.get(kind, {}) | _metadata_option(kind, {**metadata, MARK: SOFTWARE})
     try:
-        with part.open("x+b") as stream:
-            Image.fromarray(image).save(stream, kind, **options)
-            stream.flush()
+        save = _save_deep if bits_of(image) == 16 else _save
+        save(part, image, kind, {**metadata, MARK: SOFTWARE}, origin)
+        with part.open("r+b") as stream:
             os.fsync(stream.fileno())
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _metadata_option(kind: str, metadata: Mapping[str, str]) -> dict:
-    if kind == "PNG":
-        text = PngImagePlugin.PngInfo()
-        for key, value in metadata.items():
-            text.add_text(key, value)  # values beyond Latin-1 become UTF-8 chunks
-        return {"pnginfo": text}
+def with_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """[H, W, 3] and alpha [H, W] as [H, W, 4] of the image's dtype: over black it looks as the image does."""
+    alpha = deepened(alpha) if bits_of(image) == 16 else shallow(alpha)
+    top = np.iinfo(image.dtype).max
+    straight = np.minimum((image.astype(np.uint32) * top) // np.maximum(alpha, 1)[..., None], top)
+    return np.dstack([np.where(alpha[..., None] > 0, straight, image).astype(image.dtype), alpha])
+
+
+def _save_deep(part: Path, image: np.ndarray, kind: str, metadata: dict[str, str], origin: Origin) -> None:
+    exif = _exif(metadata, origin).tobytes()
+    deep_writer.write(part, image, kind, exif=exif, profile=origin.profile, xmp=origin.xmp)
+
+
+def _save(part: Path, image: np.ndarray, kind: str, metadata: dict[str, str], origin: Origin) -> None:
+    options = SAVE_OPTIONS.get(kind, {}) | _metadata_option(kind, metadata, origin)
+    if kind != "BMP":
+        options |= {"icc_profile": origin.profile} if origin.profile else {}
+    with part.open("x+b") as stream:
+        Image.fromarray(image).save(stream, kind, **options)
+
+
+def _metadata_option(kind: str, metadata: dict[str, str], origin: Origin) -> dict:
     if kind == "BMP":
         return {}  # the format has no place for text
+    if kind != "PNG":
+        exif = _exif(metadata, origin)
+        if kind == "TIFF" and origin.xmp:
+            exif[XMP] = origin.xmp
+        return {"exif": exif} | ({"xmp": origin.xmp} if origin.xmp and kind != "TIFF" else {})
+    text = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        text.add_text(key, value)  # values beyond Latin-1 become UTF-8 chunks
+    if origin.xmp:
+        text.add_itxt(XMP_TEXT, origin.xmp.decode("utf-8", "replace"))
+    return {"pnginfo": text} | ({"exif": origin.exif} if origin.exif else {})
+
+
+def _exif(metadata: dict[str, str], origin: Origin) -> Image.Exif:
     exif = Image.Exif()
-    exif[DESCRIPTION] = _description(dict(metadata))
-    return {"exif": exif}
+    if origin.exif:
+        exif.load(origin.exif)
+    exif[DESCRIPTION] = _description(dict(metadata), MAX_EXIF - len(origin.exif or b""))
+    return exif
 
 
-def _description(metadata: dict[str, str]) -> str:
+def _description(metadata: dict[str, str], longest: int) -> str:
     """JSON of the metadata, escaped, since EXIF strings are ASCII; the longest text is cut until it fits."""
-    while len(text := json.dumps(metadata)) > MAX_DESCRIPTION:
+    while len(text := json.dumps(metadata)) > longest:
         key = max(metadata, key=lambda key: len(metadata[key]))
         metadata[key] = metadata[key][: len(metadata[key]) * 9 // 10 - 3] + "..."
     return text

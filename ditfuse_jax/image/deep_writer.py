@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PNG and TIFF of 16 bits: PNG by libvips, TIFF by tifffile, since libvips writes no EXIF there."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ditfuse_jax.image import exif as tables
+from ditfuse_jax.image import vips
+from ditfuse_jax.image.colour import EMBEDDED
+
+FORMATS = ("PNG", "TIFF")
+ROWS = 64  # of a compressed strip
+DESCRIPTION, XMP = 0x010E, 700  # tags
+HEAD = {"<": b"II*\0\0\0\0\0", ">": b"MM\0*\0\0\0\0"}  # of a TIFF in each byte order
+
+
+def write(
+    file: Path, pixels: np.ndarray, kind: str, *, exif: bytes, profile: bytes | None, xmp: bytes | None
+) -> None:
+    """uint16 [H, W, 3 or 4] to a file that is not there yet; kind: one of FORMATS."""
+    save = _write_png if kind == "PNG" else _write_tiff
+    save(file, np.ascontiguousarray(pixels), exif, profile, xmp)
+
+
+def _write_png(file: Path, pixels: np.ndarray, exif: bytes, profile, xmp) -> None:
+    image = vips.from_array(pixels)
+    for name, content in {EMBEDDED: profile, "xmp-data": xmp, "exif-data": exif}.items():
+        image = vips.with_blob(image, name, content) if content else image
+    image.pngsave(str(file))
+
+
+def _write_tiff(file: Path, pixels: np.ndarray, exif: bytes, profile, xmp) -> None:
+    found = Image.Exif()
+    found.load(exif)
+    inner = {tag: found.get_ifd(tag) for tag in (tables.DETAILS, tables.PLACE)}
+    inner = {tag: values for tag, values in inner.items() if values}
+    texts = {tag: value for tag, value in found.items() if isinstance(value, str)}
+    description = texts.pop(DESCRIPTION)
+    tags = [(tag, "s", 0, value) for tag, value in texts.items()]
+    tags += [(XMP, "B", len(xmp), xmp)] if xmp else []
+    tags += [(tag + 1, "I", 1, 0) for tag in inner]  # stands in for `tag`, which tifffile does not write
+    tifffile.imwrite(
+        file,
+        pixels,
+        photometric="rgb",
+        extrasamples=["unassalpha"] * (pixels.shape[-1] - 3),
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=ROWS,
+        description=description,
+        metadata=None,
+        iccprofile=profile,
+        extratags=tags,
+    )
+    _append(file, inner)
+
+
+def _append(file: Path, inner: dict[int, dict]) -> None:
+    """Tables of EXIF to the end of a TIFF, and their places into the tags that stand in for theirs."""
+    with tifffile.TiffFile(file, mode="r+b") as tiff:
+        stream = tiff.filehandle
+        for code, values in inner.items():
+            table = ImageFileDirectory_v2(HEAD[tiff.byteorder], group=code)
+            for tag, value in values.items():
+                table[tag] = value
+            place = stream.seek(0, os.SEEK_END)
+            stream.write(table.tobytes(place))
+            tag = tiff.pages.first.tags[code + 1]
+            tag.overwrite(place)
+            stream.seek(tag.offset)
+            stream.write(struct.pack(f"{tiff.byteorder}H", code))
