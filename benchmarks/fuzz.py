@@ -30,7 +30,7 @@ import numpy as np
 from convert.__main__ import main as convert
 from ditfuse_jax import image
 from ditfuse_jax.cli.fuse import main as fuse
-from ditfuse_jax.inference import codec
+from ditfuse_jax.inference import scene
 from ditfuse_jax.inference.fuse import DiTFuse
 
 SECONDS = 20
@@ -97,7 +97,7 @@ def fuzz_pictures(rng: np.random.Generator, count: int, folder: Path, faults: li
             with contextlib.suppress(ValueError):
                 image.read_size(file)
             image.read_file(file, shortest=16)
-            codec.read([file, intact])
+            scene.read([file, intact])
 
         found = outcome(work, faults, f"picture {number}, {kind}")
         counts[found] += 1

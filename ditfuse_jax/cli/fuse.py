@@ -8,13 +8,14 @@ from pathlib import Path
 
 import jax
 
-from ditfuse_jax import places
+from ditfuse_jax import image, places
 from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import settings
 from ditfuse_jax.task import PURPOSES, TASKS, request
 from ditfuse_jax.text import message
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
+FORMATS = ("auto", "png", "tif", "jpg", "webp")  # of results in a folder
 EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrared-visible pair
 
 
@@ -98,6 +99,12 @@ def add_files(files) -> None:
         "--invented", type=Path, metavar="FILE", help="also write how far each pixel is from both sources"
     )
     files.add_argument(
+        "--bits", choices=image.BITS, default="auto", help="of the result; auto: as of image 1"
+    )
+    files.add_argument(
+        "--format", choices=FORMATS, help="of results in a folder; auto: JPEG where image 1 is one, else PNG"
+    )
+    files.add_argument(
         "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
@@ -120,12 +127,16 @@ def jobs_of(flags: argparse.Namespace):
         )
     if (flags.weights or flags.invented) and (flags.image_dir or flags.prompt_file):
         raise ValueError("--weights and --invented are files beside one picture; fuse one pair at a time")
+    if flags.format and not flags.image_dir:
+        raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
     if flags.resume and not flags.image_dir:
         raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
     if flags.image_dir:
         if flags.images or flags.image1 or flags.image2:
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
-        return jobs.folder_jobs(flags.image_dir, request(flags.prompt, **words), flags.out or Path("fused"))
+        prompt, form = request(flags.prompt, **words), flags.format or "auto"
+        form = "png" if form == "auto" and flags.bits == "16" else form
+        return jobs.folder_jobs(flags.image_dir, prompt, flags.out or Path("fused"), form=form)
     images = images_of(flags)
     if flags.prompt_file:
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
@@ -166,7 +177,7 @@ def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Na
     """What --resume leaves to do; says what it found."""
     from ditfuse_jax.inference import jobs
 
-    left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint)
+    left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint, bits=flags.bits)
     if finished := len(todo) - len(left):
         say(flags, f"finished    {finished} pictures are there already")
     if other := sum(one.out.exists() for one in left):
@@ -194,7 +205,7 @@ def fuse(flags: argparse.Namespace) -> int:
     flags.checkpoint = pretrained.on_command_line(flags.checkpoint)
     flags.lora = pretrained.adapter_on_command_line(flags.lora)
     wanted, failed = jobs_of(flags)
-    jobs.check_outputs(wanted, overwrite=flags.overwrite)
+    jobs.check_outputs(wanted, overwrite=flags.overwrite, bits=flags.bits)
     options = settings.given(flags)
     pictures = [] if flags.image_dir else wanted[0].images  # a folder goes on past bad ones
     chosen = check(flags.checkpoint, pictures, **options)
@@ -210,6 +221,7 @@ def fuse(flags: argparse.Namespace) -> int:
             for failure in failed if flags.json else ():
                 watch.on_failure(failure)
             how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
+            how["bits"] = flags.bits
             report = jobs.run(model, todo, chosen, watch=watch, **how)
         say(flags, "programs    {} compiled, {} from the cache".format(*compiled()))
     failed += report.failed

@@ -12,12 +12,13 @@ from ditfuse_jax.image.geometry import (
     restore,
 )
 from ditfuse_jax.image.levels import luma, to_image, to_levels, to_pixels
-from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, deepened, seen
+from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, deepened, seen, shallow
 from ditfuse_jax.image.reader import (
     FORMATS,
     BadFile,
     is_picture,
     read,
+    read_depth,
     read_file,
     read_labels,
     read_picture,
@@ -57,6 +58,7 @@ __all__ = [
     "is_picture",
     "luma",
     "read",
+    "read_depth",
     "read_file",
     "read_labels",
     "read_metadata",
@@ -64,6 +66,7 @@ __all__ = [
     "read_size",
     "restore",
     "seen",
+    "shallow",
     "to_image",
     "to_levels",
     "to_pixels",

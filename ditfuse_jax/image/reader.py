@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ditfuse_jax.image import decode, deep
+from ditfuse_jax.image import decode, deep, exif
 from ditfuse_jax.image.faults import BadFile, damage_named
 from ditfuse_jax.image.geometry import check_size
 from ditfuse_jax.image.picture import Picture, seen
@@ -108,7 +108,7 @@ def read_labels(file: Path) -> np.ndarray:
 
 
 def read_size(file: Path) -> tuple[int, int]:
-    """Height, width of an image file by its header alone, before its EXIF tag turns it upright.
+    """Height, width of an image file by its header alone; of a PNG before its EXIF tag turns it upright.
 
     Raises ValueError as `read` does for a file that is no image or has no usable size.
     """
@@ -117,8 +117,18 @@ def read_size(file: Path) -> tuple[int, int]:
     else:
         with _open(file) as image:
             size = image.height, image.width
+            if image.format != "PNG" and exif.orientation(image) > 4:  # in a PNG it may follow the pixels
+                size = size[::-1]
     check_size(*size, str(file))
     return size
+
+
+def read_depth(file: Path) -> int:
+    """8 or 16: the bits of an image file that `read_picture` keeps, by its header. Raises as `read_size`."""
+    if _beyond_pillow(file):
+        return 16
+    with _open(file) as image:
+        return 16 if deep.is_deep(image, decode.raw_mode(image)) else 8
 
 
 def _beyond_pillow(file: Path) -> deep.Header | None:

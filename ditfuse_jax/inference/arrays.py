@@ -9,16 +9,17 @@ import numpy as np
 from PIL import Image
 
 from ditfuse_jax.config import closest
+from ditfuse_jax.image import Picture
 
 CHANNELS = ("rgb", "bgr")
 RANGES = "value_range=(0, 1), for example"
 
 
 def readable(images: Sequence, *, channels: str, value_range: tuple[float, float] | None) -> Sequence:
-    """The images with every array as uint8 or uint16 in RGB order; paths and PIL images as they are.
+    """The images with every array as uint8 or uint16 in RGB order; others as they are.
 
     Args:
-      images: each a path, a PIL image, or a NumPy or JAX array [H, W], [H, W, 3] or [H, W, 4].
+      images: each a path, a PIL image, a Picture, or a NumPy or JAX array [H, W], [H, W, 3] or [H, W, 4].
       channels: "rgb" or "bgr", the order in colour arrays, OpenCV's being bgr.
       value_range: black and white of float arrays, such as (0, 1), (-1, 1) or (0, 255).
     Raises ValueError for other types, floats without a range or outside of it, and another order.
@@ -29,12 +30,12 @@ def readable(images: Sequence, *, channels: str, value_range: tuple[float, float
     if not isinstance(images, Sequence | np.ndarray | jax.Array | Path):
         raise ValueError(f"images {_shown(images)} is no sequence; give a list of two images or more")
     if isinstance(images, str | Path):
-        return images  # one picture: `codec.read` says that it is too few
+        return images  # one picture: `scene.read` says that it is too few
     return [_readable(each, number, channels, value_range) for number, each in enumerate(images, 1)]
 
 
 def _readable(source, number: int, channels: str, value_range):
-    if isinstance(source, str | Path | Image.Image):
+    if isinstance(source, str | Path | Image.Image | Picture):
         return source
     if not isinstance(source, np.ndarray | jax.Array):
         raise ValueError(

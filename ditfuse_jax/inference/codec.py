@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels to latents and back: images are read, brought to a shape that the model knows, encoded, decoded."""
+"""Pixels to latents and back: images are brought to a shape that the model knows, encoded, decoded."""
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -15,29 +14,10 @@ from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference.network import Network
 from ditfuse_jax.models import padded_vae
 from ditfuse_jax.ops.products import exact_products
-from ditfuse_jax.prompt import NUM_SOURCES
 
 
-def read(images: Sequence) -> np.ndarray:
-    """The images to fuse, uint8 [n, H, W, 3]; each a path, a PIL image or an array, see `image.read`.
-
-    Raises ValueError for another number than two, for images of different sizes, and as `image.read` does.
-    """
-    if isinstance(images, str | Path) or len(images) != NUM_SOURCES:
-        count = "one image" if isinstance(images, str | Path) else f"{len(images)} images"
-        raise ValueError(f"{count} to fuse in one pass; give a sequence of {NUM_SOURCES}")
-    pictures = [image.read(source) for source in images]
-    names = tuple(_name(source, f"image {number}") for number, source in enumerate(images, 1))
-    image.check_same_size(*pictures, names)
-    return np.stack(pictures)
-
-
-def _name(source, fallback: str) -> str:
-    return str(source) if isinstance(source, str | Path) else fallback
-
-
-def encode(vae: Network, pictures: np.ndarray, sizes: Geometry, *, factor: int) -> np.ndarray:
-    """uint8 [n, H, W, 3] of the native size -> latents float32 [n, h, w, C], the mode of the posterior.
+def encode(vae: Network, pictures: Iterable[np.ndarray], sizes: Geometry, *, factor: int) -> np.ndarray:
+    """uint8 [H, W, 3] of the native size -> latents float32 [n, h, w, C], the mode of the posterior.
 
     factor: pixels per latent cell side.
     """

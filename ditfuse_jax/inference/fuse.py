@@ -18,14 +18,14 @@ from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
-from ditfuse_jax.image import Geometry
+from ditfuse_jax.image import Geometry, Origin
 from ditfuse_jax.inference import (
     arrays,
-    codec,
     native,
     passes,
     pretrained,
     sampler,
+    scene,
     settings,
     shapes,
     stack,
@@ -36,6 +36,7 @@ from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.passes import Networks, Run, Sources
 from ditfuse_jax.inference.plan import Plan, plan
+from ditfuse_jax.inference.scene import Scene
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.inference.timings import Stopwatch, Timings
 from ditfuse_jax.models.flow import Guidance, branches
@@ -47,18 +48,19 @@ from ditfuse_jax.task import request
 
 
 class Fused(NamedTuple):
-    image: np.ndarray  # uint8 [H, W, 3], the size of the first input
-    pixels: np.ndarray  # float32 [H, W, 3] in [-1, 1]: `image` before rounding
+    image: np.ndarray  # [H, W, 3], the size of the first input: uint8, or uint16 as it or if asked for
+    pixels: np.ndarray | None  # float32 [H, W, 3] in [-1, 1]: `image` before rounding; None without maps
     latents: np.ndarray | None  # float32 [h, w, C] before decoding; None where it was fused in tiles
     timings: Timings
-    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the last; None at fidelity 0
+    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the last; else None
     invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
     explained: float | None  # share of the pixels that the sources explain
+    origin: Origin  # of the first input: the profile that says the colours of `image`, EXIF, XMP, alpha
 
 
 @dataclass(frozen=True)
 class DiTFuse:
-    """A loaded checkpoint. Images are paths, PIL images or uint8 arrays; see `image.read`."""
+    """A loaded checkpoint. Images are paths, PIL images or arrays; see `image.read_picture`."""
 
     config: CheckpointConfig
     transformer: Network
@@ -128,12 +130,14 @@ class DiTFuse:
         seed: int = 0,
         noise: np.ndarray | None = None,
         on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
         **options,
     ) -> Fused:
         """Fuses images of one size as the prompt or the task says.
 
         Args:
-          images: two paths, PIL images, or arrays, see `image.read` and `arrays.readable`. The first is
+          images: two paths, PIL images, or arrays, see `image.read_picture`, `arrays.readable`. The first is
             visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. Three to
             100 of one kind are a stack, in any order: see stack.py. The result has the size of the first.
           prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
@@ -146,15 +150,18 @@ class DiTFuse:
           on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
             tiles: after the steps of each batch of them, counted on; latents() is of its first tile. In a
             stack: counted on over its decisions.
+          bits: 8 or 16 of the result; "auto": as of the first image.
+          maps: False leaves pixels, weights and invented away, which are most of the memory of a large one.
           options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
-        Raises ValueError for images that cannot be fused, see `image.read`, for a request that contradicts
-        itself, an unknown option, and weights that hold NaN.
+        Raises ValueError for images that cannot be fused, see `image.read_picture`, for a request that
+        contradicts itself, an unknown option, and weights that hold NaN.
         """
         if isinstance(segment, str):
             raise ValueError(f"segment {segment!r} is one string; give a sequence of names, such as ['car']")
         words = request(prompt, task=task, segment=tuple(segment or ()), thing=object)
         images = arrays.readable(images, channels=channels, value_range=value_range)
-        return next(self.fuse_prompts(images, [words], seed=seed, noise=noise, on_step=on_step, **options))
+        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps}
+        return next(self.fuse_prompts(images, [words], **how, **options))
 
     def fuse_prompts(
         self,
@@ -164,18 +171,21 @@ class DiTFuse:
         seed: int = 0,
         noise: np.ndarray | None = None,
         on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
         **options,
     ) -> Iterator[Fused]:
         """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
+        depth = {"bits": _checked_bits(bits), "maps": maps}
         if stack.is_stack(images):
-            yield from self._fuse_stacks(images, prompts, seed, noise, on_step, options)
+            yield from self._fuse_stacks(images, prompts, seed, noise, on_step, depth, options)
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
-        for (result,) in self._fuse([images], batches, [seed], [noise], watch, options):
+        for (result,) in self._fuse([images], batches, [seed], [noise], watch, depth, options):
             yield result
 
-    def _fuse_stacks(self, images, prompts, seed, noise, on_step, options) -> Iterator[Fused]:
+    def _fuse_stacks(self, images, prompts, seed, noise, on_step, depth, options) -> Iterator[Fused]:
         """A stack after the other, of the same pictures."""
         if noise is not None:
             raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
@@ -185,10 +195,12 @@ class DiTFuse:
             count = itertools.count(1)  # over all decisions
             watch = on_step and (lambda _, latents: on_step(next(count), latents))
 
-            def pair(two, words: str) -> Fused:
-                return next(self.fuse_prompts(two, [words], seed=seed, on_step=watch, **options))
+            def pair(two, words: str, bits: int) -> Fused:
+                how = {"seed": seed, "on_step": watch, "bits": bits}
+                return next(self.fuse_prompts(two, [words], **how, **options))
 
-            return stack.fuse(pair, images, render(prompt), strength=strength)
+            made = stack.fuse(pair, images, render(prompt), strength=strength, bits=depth["bits"])
+            return made if depth["maps"] else made._replace(pixels=None, weights=None, invented=None)
 
         yield from map(one, prompts)
 
@@ -200,6 +212,8 @@ class DiTFuse:
         seed: int | Sequence[int] = 0,
         noise: Sequence[np.ndarray] | None = None,
         on_step: Callable[[int, Callable[[], list[np.ndarray]]], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
         **options,
     ) -> list[Fused]:
         """Fuses several pairs, of any sizes, on one batch axis; results equal those of `fuse` within 1e-4.
@@ -216,32 +230,32 @@ class DiTFuse:
                 raise ValueError("noise goes with pairs alone, not with a stack; leave it away, give a seed")
             watch = on_step and (lambda step, latents: on_step(step, lambda: [latents()]))
             each = zip(pairs, prompts, seeds, strict=True)
-            made = (self.fuse_prompts(p, [words], seed=s, on_step=watch, **options) for p, words, s in each)
+            how = {"on_step": watch, "bits": bits, "maps": maps}
+            made = (self.fuse_prompts(p, [words], seed=s, **how, **options) for p, words, s in each)
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
-        return next(self._fuse(pairs, [prompts], seeds, given, on_step, options))
+        depth = {"bits": _checked_bits(bits), "maps": maps}
+        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))
 
-    def _fuse(self, pairs, batches, seeds, given, on_step, options) -> Iterator[list[Fused]]:
+    def _fuse(self, pairs, batches, seeds, given, on_step, depth, options) -> Iterator[list[Fused]]:
         """The results of all pairs for each list of prompts, one prompt per pair.
 
         On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
         """
         for seed in seeds:
             check_seed(seed)
-        run = Run(self.networks, self.settings(**options), on_step, Stopwatch())
-        pictures = [codec.read(images) for images in pairs]
+        run = Run(self.networks, self.settings(**options), on_step, Stopwatch(), **depth)
+        scenes = [scene.read(images) for images in pairs]
         batches = [[render(prompt) for prompt in batch] for batch in batches]
-        tilings = [
-            shapes.choose_tiles(*each.shape[1:3], self.config.shapes, run.settings) for each in pictures
-        ]
+        tilings = [shapes.choose_tiles(*each.size, self.config.shapes, run.settings) for each in scenes]
         if not any(tilings):
-            return _whole(run, pictures, batches, seeds, given)
+            return _whole(run, scenes, batches, seeds, given)
         if len(pairs) == 1:
-            return _tiled(run, pictures[0], tilings[0], batches, seeds, given)
-        each = [
-            self._fuse([pair], [[batch[i]] for batch in batches], [seeds[i]], [given[i]], on_step, options)
-            for i, pair in enumerate(pictures)
-        ]
+            return _tiled(run, scenes[0], tilings[0], batches, seeds, given)
+        each = []
+        for i, one in enumerate(scenes):
+            own = [[batch[i]] for batch in batches], [seeds[i]], [given[i]]
+            each.append(self._fuse([one.pictures], *own, on_step, depth, options))
         return ([result for (result,) in row] for row in zip(*each, strict=True))
 
     def plan(self, height: int, width: int, prompt: str, **options) -> Plan:
@@ -284,42 +298,54 @@ class DiTFuse:
         max_side: in pixels; default: the checkpoint's.
         """
         longest = self.config.sampling.max_side if max_side is None else max_side
-        return passes.encode(self.networks, codec.read(images), max_side=longest)
+        return passes.encode(self.networks, scene.read(images), max_side=longest)
 
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
 
 
-def _whole(run: Run, pictures, batches, seeds, given) -> Iterator[list[Fused]]:
+def _checked_bits(bits: str | int) -> str:
+    if str(bits) not in image.BITS:
+        raise ValueError(f"bits {bits!r} is not one of {', '.join(image.BITS)}")
+    return str(bits)
+
+
+def _whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Fused]]:
     """Pairs in one piece each, all on one batch axis, a list of prompts after the other."""
-    for prompts, decoded in zip(batches, passes.whole(run, pictures, batches, seeds, given), strict=True):
+    for prompts, decoded in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
         made = [
-            native.finish([each.maps], pair, strength=run.settings.fidelity, kind=kind_of(prompt))
-            for each, pair, prompt in zip(decoded, pictures, prompts, strict=True)
+            _finish(run, [each.maps], one, prompt)
+            for each, one, prompt in zip(decoded, scenes, prompts, strict=True)
         ]
         run.watch.lap("rebuild")
         timings = [run.watch.take()] + [Timings()] * (len(made) - 1)
         latents = [each.latents for each in decoded]
-        yield [_fused(*each) for each in zip(made, latents, timings, strict=True)]
+        yield [_fused(*each) for each in zip(made, scenes, latents, timings, strict=True)]
         run.watch.go_on()
 
 
-def _tiled(run: Run, pictures, tiling: Tiling, batches, seeds, given) -> Iterator[list[Fused]]:
+def _tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[list[Fused]]:
     """One pair in native tiles, a prompt after the other."""
     factor, channels = run.networks.config.vae.factor, run.networks.config.vae.latent_channels
     field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
     noises = [noise for (noise,) in starts([field], seeds, given, count=run.settings.noises)]
     for (prompt,) in batches:
-        bands = tiles.bands(passes.tiled(run, pictures, tiling, prompt, noises), tiling)
-        made = native.finish(bands, pictures, strength=run.settings.fidelity, kind=kind_of(prompt))
+        bands = tiles.bands(passes.tiled(run, one, tiling, prompt, noises), tiling)
+        made = _finish(run, bands, one, prompt)
         run.watch.lap("rebuild")
-        yield [_fused(made, None, run.watch.take())]
+        yield [_fused(made, one, None, run.watch.take())]
         run.watch.go_on()
 
 
-def _fused(made: Native, latents: np.ndarray | None, timings: Timings) -> Fused:
-    return Fused(**made._asdict(), latents=latents, timings=timings)
+def _finish(run: Run, bands, one: Scene, prompt: str) -> Native:
+    bits = image.bits_of(one.pixels[0]) if run.bits == "auto" else int(run.bits)
+    how = {"strength": run.settings.fidelity, "kind": kind_of(prompt), "bits": bits, "maps": run.maps}
+    return native.finish(bands, one.pixels, profile=one.origin.profile, **how)
+
+
+def _fused(made: Native, one: Scene, latents: np.ndarray | None, timings: Timings) -> Fused:
+    return Fused(**made._asdict(), latents=latents, timings=timings, origin=one.origin)
 
 
 def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:

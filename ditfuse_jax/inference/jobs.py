@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from ditfuse_jax import image
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import codec, maps, stack
+from ditfuse_jax.inference import maps, scene, stack
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused
 from ditfuse_jax.inference.plan import Plan
 from ditfuse_jax.text import lines
+
+AUTO = "auto"
 
 
 class Job(NamedTuple):
@@ -49,9 +51,9 @@ class Watch(NamedTuple):
     on_failure: Callable[[Failure], None]
 
 
-def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[Failure]]:
+def folder_jobs(folder: Path, prompt: str, out: Path, *, form: str = AUTO) -> tuple[list[Job], list[Failure]]:
     """One job per stem in `image1/`, `image2/`, ... of a folder, in order of names; results are
-    out/<stem>.png.
+    out/<stem>.<form>, with auto .jpg for a JPEG as image 1 and .png for all others.
 
     Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
     whose suffix is not of a picture are left out. Raises ValueError if there are no images at all, or if
@@ -67,7 +69,7 @@ def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[F
         raise ValueError(f"{folder}: image1/ and image2/ hold no images; put pairs of the same name there")
     jobs, lonely = [], []
     for stem in stems:
-        target = out / f"{stem}.png"
+        target = out / f"{stem}{_suffix(sides[0].get(stem, ()), form)}"
         if twice := next((side[stem] for side in sides if len(side.get(stem, ())) > 1), None):
             names = f"{twice[1]} and {twice[0]}"
             lonely.append(Failure(target, f"{names} have one name; rename or remove one of them"))
@@ -77,6 +79,13 @@ def folder_jobs(folder: Path, prompt: str, out: Path) -> tuple[list[Job], list[F
         else:
             jobs.append(Job(tuple(side[stem][0] for side in sides), prompt, target))
     return jobs, lonely
+
+
+def _suffix(first: Sequence[Path], form: str) -> str:
+    """Of the result whose image 1 is the only one of `first`."""
+    if form != AUTO:
+        return f".{form}"
+    return ".jpg" if first and image.FORMATS.get(first[0].suffix.lower()) == "JPEG" else ".png"
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -108,7 +117,7 @@ def _check_apart(out: Path, places: Iterable[Path]) -> None:
             raise ValueError(f"{out} holds the images to fuse; choose another folder for the results")
 
 
-def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
+def check_outputs(jobs: Sequence[Job], *, overwrite: bool, bits: str = AUTO) -> None:
     """Raises ValueError, before anything is computed, for a result that cannot be written or must not be.
 
     overwrite: files that are not results of this program may be replaced. Inputs (also under another name:
@@ -128,6 +137,8 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
         _check_folder(folder)
     for job in jobs:
         image.check_writable(job.out, overwrite=overwrite)
+        if bits != AUTO:
+            image.check_depth(job.out, int(bits))
         for file in job.files[1:]:
             maps.check_writable(file, overwrite=overwrite)
 
@@ -169,16 +180,20 @@ def read_prompts(file: Path) -> list[str]:
     return prompts
 
 
-def unfinished(jobs: Sequence[Job], settings: SamplingConfig, *, seed: int, checkpoint: str) -> list[Job]:
+def unfinished(
+    jobs: Sequence[Job], settings: SamplingConfig, *, seed: int, checkpoint: str, bits: str = AUTO
+) -> list[Job]:
     """Those whose result is not there yet, or was made with other settings.
 
     Results appear only when whole, see `image.write`; an empty file is none.
     """
-    wanted = {job.out: metadata(job, settings, seed=seed, checkpoint=checkpoint) for job in jobs}
-    found = {job.out: image.read_metadata(job.out) for job in jobs}
-    return [
-        job for job in jobs if not found[job.out] or not wanted[job.out].items() <= found[job.out].items()
-    ]
+    how = {"seed": seed, "checkpoint": checkpoint, "bits": bits}
+    return [job for job in jobs if not _made(job, metadata(job, settings, **how))]
+
+
+def _made(job: Job, wanted: dict[str, str]) -> bool:
+    found = image.read_metadata(job.out) or {}
+    return wanted.items() <= found.items() and wanted.get("bits") == found.get("bits")
 
 
 def run(
@@ -190,17 +205,21 @@ def run(
     watch: Watch,
     go_on: bool,
     overwrite: bool = False,
+    bits: str = AUTO,
 ) -> Report:
     """Makes all pictures; jobs with the same images follow each other, and share what they can.
+
+    bits: of the results, see `image.BITS`; auto: as of image 1, as far as the format has them.
 
     With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
     Raises ValueError as `check_outputs` does.
     """
-    check_outputs(jobs, overwrite=overwrite)
+    check_outputs(jobs, overwrite=overwrite, bits=bits)
     written, failed = [], []
     for group in _by_scene(jobs):
         try:
-            for job, _ in zip(group, _fuse(model, group, settings, seed, watch, overwrite), strict=True):
+            made = _fuse(model, group, settings, seed, watch, overwrite, bits)
+            for job, _ in zip(group, made, strict=True):
                 written.append(job.out)
         except (ValueError, OSError) as error:
             if not go_on:
@@ -220,27 +239,36 @@ def _by_scene(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _fuse(
-    model: DiTFuse, group: list[Job], settings: SamplingConfig, seed: int, watch: Watch, overwrite: bool
+    model: DiTFuse,
+    group: list[Job],
+    settings: SamplingConfig,
+    seed: int,
+    watch: Watch,
+    overwrite: bool,
+    bits: str,
 ) -> Iterator[Path]:
     """Fuses and writes jobs that share their images, one at a time."""
     pictures = group[0].images
     if stack.is_stack(pictures):
-        size = image.read(pictures[0]).shape[:2]
+        size, first = image.read_size(pictures[0]), image.read_depth(pictures[0])
     else:
-        pictures = codec.read(pictures)  # once for all prompts
-        size = pictures.shape[1:3]
+        one = scene.read(pictures)  # once for all prompts
+        pictures, size, first = one.pictures, one.size, image.bits_of(one.pixels[0])
     for job in group:
         image.check_fits(job.out, *size)
     chosen = options.values(settings)
-    plan = model.plan(*size, group[0].prompt, **chosen)._replace(decisions=len(pictures) - 1)
+    depth = image.depth_of(group[0].out, bits, first)
+    plan = model.plan(*size, group[0].prompt, **chosen)
+    plan = plan._replace(decisions=len(pictures) - 1, bits=(first, depth))
+    how = {"seed": seed, "bits": depth, "maps": any(job.weights or job.invented for job in group)}
     prompts = [job.prompt for job in group]
-    results = model.fuse_prompts(pictures, prompts, seed=seed, on_step=lambda *_: watch.on_step(), **chosen)
+    results = model.fuse_prompts(pictures, prompts, on_step=lambda *_: watch.on_step(), **how, **chosen)
     for job in group:
         watch.on_plan(job, plan)
         result = next(results)
-        text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id)
+        text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id, bits=bits)
         told = text if result.explained is None else text | {"explained": f"{result.explained:.4f}"}
-        image.write(job.out, result.image, metadata=told, overwrite=overwrite)
+        image.write(job.out, result.image, metadata=told, overwrite=overwrite, origin=result.origin)
         if job.weights:
             maps.write_weights(job.weights, result.weights, metadata=text, overwrite=overwrite)
         if job.invented:
@@ -249,11 +277,12 @@ def _fuse(
         yield job.out
 
 
-def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str) -> dict[str, str]:
+def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str, bits: str) -> dict[str, str]:
     """What a picture is to be made with, as text; what came out of it is added when it is written."""
     return {
         "prompt": job.prompt,
         "seed": str(seed),
         **options.as_text(settings),
         "checkpoint": checkpoint,
+        **({} if bits == AUTO else {"bits": bits}),
     }

@@ -4,6 +4,7 @@
 import json
 from typing import TextIO
 
+from ditfuse_jax import image
 from ditfuse_jax.inference.fuse import Fused
 from ditfuse_jax.inference.jobs import Failure, Job, Watch
 
@@ -13,7 +14,7 @@ SILENT = Watch(*[lambda *_: None] * len(Watch._fields))
 def as_json(stream: TextIO) -> Watch:
     """Writes a line when a picture is whole on the disk, or has failed:
 
-    {"ok": true, "out": "fused.png", "seconds": 1.2, "explained": 0.97, "weights": null, "invented": null}
+    {"ok": true, "out": "fused.png", "seconds": 1.2, "explained": 0.97, "bits": 8, "weights": null, ...}
     {"ok": false, "out": "out/a.png", "error": "a.png: no such file; check the path"}
     """
 
@@ -27,6 +28,7 @@ def as_json(stream: TextIO) -> Watch:
             out=str(job.out),
             seconds=round(sum(result.timings), 3),
             explained=result.explained,
+            bits=image.bits_of(result.image),
             weights=weights,
             invented=invented,
         )

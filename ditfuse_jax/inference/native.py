@@ -9,7 +9,7 @@
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,61 +25,114 @@ SIDE = BLOCK + 2 * fidelity.HALO
 class Native(NamedTuple):
     """A picture of the first input's size."""
 
-    image: np.ndarray  # uint8 [H, W, 3]
-    pixels: np.ndarray  # float32 [H, W, 3] in [-1, 1]: `image` before rounding
-    weights: np.ndarray | None  # float32 [H, W], 1: the first source; None where nothing was rebuilt
+    image: np.ndarray  # uint8 or uint16 [H, W, 3]
+    pixels: np.ndarray | None  # float32 [H, W, 3] in [-1, 1]: `image` before rounding; None without maps
+    weights: np.ndarray | None  # float32 [H, W], 1: the first source; None also where nothing was rebuilt
     invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
     explained: float | None  # share of the pixels that the sources explain
 
 
+class Kept(NamedTuple):
+    """What is kept of every pixel beside the picture, float32."""
+
+    pixels: np.ndarray  # [H, W, 3]
+    weights: np.ndarray  # [H, W]
+    invented: np.ndarray  # [H, W]
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> "Kept":
+        return cls(np.empty((height, width, 3), np.float32), *np.empty((2, height, width), np.float32))
+
+
 def finish(
-    bands: Iterable[np.ndarray], originals: np.ndarray, *, strength: float, kind: str | None
+    bands: Iterable[np.ndarray],
+    originals: Sequence[np.ndarray],
+    *,
+    strength: float,
+    kind: str | None,
+    bits: int = 8,
+    profile: bytes | None = None,
+    maps: bool = True,
 ) -> Native:
-    """`rebuilt`, or `raw` where strength is 0."""
+    """`rebuilt`, or `raw` where strength is 0, in the colours of the originals.
+
+    profile: theirs; bands are sRGB. bits: 8 or 16 of the result. maps: whether more than the picture is kept.
+    """
+    bands = (image.convert_floats(band, profile) for band in bands)
     if strength == 0:
-        return raw(bands, originals.shape[1:3])
-    return rebuilt(bands, originals, strength=strength, kind=kind)
+        return raw(bands, originals[0].shape[:2], bits=bits, maps=maps)
+    return rebuilt(bands, originals, strength=strength, kind=kind, bits=bits, maps=maps)
 
 
-def raw(bands: Iterable[np.ndarray], size: tuple[int, int]) -> Native:
+def raw(bands: Iterable[np.ndarray], size: tuple[int, int], *, bits: int = 8, maps: bool = True) -> Native:
     """The decoded result as it is: bands float32 [rows, W, >= 3], from the top, for a picture of `size`."""
-    pixels, picture = np.empty((*size, 3), np.float32), np.empty((*size, 3), np.uint8)
+    picture = _empty(*size, bits)
+    kept = np.empty((*size, 3), np.float32) if maps else None
     top = 0
     for band in bands:
         rows = np.s_[top : top + len(band)]
-        pixels[rows] = np.clip(band[..., :3], -1.0, 1.0)
-        picture[rows] = image.to_image(pixels[rows])
+        pixels = np.clip(band[..., :3], -1.0, 1.0)
+        picture[rows] = image.to_levels(pixels, bits)
+        if maps:
+            kept[rows] = pixels
         top += len(band)
-    return Native(picture, pixels, None, None, None)
+    return Native(picture, kept, None, None, None)
 
 
 def rebuilt(
-    bands: Iterable[np.ndarray], originals: np.ndarray, *, strength: float, kind: str | None
+    bands: Iterable[np.ndarray],
+    originals: Sequence[np.ndarray],
+    *,
+    strength: float,
+    kind: str | None,
+    bits: int = 8,
+    maps: bool = True,
 ) -> Native:
     """The decoded result made of the sources' pixels.
 
     Args:
       bands: float32 [rows, W, 9] from the top of the picture: result and round trips of both sources.
-      originals: uint8 [2, H, W, 3].
+      originals: two of [H, W, 3], each uint8 or uint16.
       strength: 0 leaves the result as it is, 1 takes the rebuilt one, between them they are mixed.
       kind: the prompt's tag, which may choose priors.
+      bits, maps: as in `finish`.
     """
-    height, width = originals.shape[1:3]
-    pixels, picture = np.empty((height, width, 3), np.float32), np.empty((height, width, 3), np.uint8)
-    weights, invented = np.empty((2, height, width), np.float32)
+    height, width = originals[0].shape[:2]
+    picture, explained = _empty(height, width, bits), 0
+    kept = Kept.empty(height, width) if maps else None
     for top, strip in _strips(bands, height):
         rows = np.s_[top : min(top + BLOCK, height)]
-        sources = originals[:, _reflected(top, height)]
-        for left in range(0, width, BLOCK):
-            columns = _reflected(left, width)
-            made = _program()(strip[:, columns], sources[:, :, columns], np.float32(strength), kind=kind)
-            place = (rows, np.s_[left : min(left + BLOCK, width)])
-            shape = weights[place].shape
-            pixels[place], weights[place], invented[place] = (
-                np.asarray(part)[: shape[0], : shape[1]] for part in made
-            )
-        picture[rows] = image.to_image(pixels[rows])
-    return Native(picture, pixels, weights, invented, float(np.mean(invented <= fidelity.EXPLAINED)))
+        made = _strip(strip, _rows(originals, _reflected(top, height)), rows.stop - top, strength, kind)
+        picture[rows] = image.to_levels(made.pixels, bits)
+        explained += np.count_nonzero(made.invented <= fidelity.EXPLAINED)
+        if maps:
+            for whole, part in zip(kept, made, strict=True):
+                whole[rows] = part
+    return Native(picture, *(kept or (None,) * 3), explained / (height * width))
+
+
+def _empty(height: int, width: int, bits: int) -> np.ndarray:
+    return np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
+
+
+def _rows(originals: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """[2, SIDE, W, 3], uint8, or uint16 where one of them is."""
+    parts = [each[rows] for each in originals]
+    deep = any(image.bits_of(part) == 16 for part in parts)
+    return np.stack([image.deepened(part) for part in parts] if deep else parts)
+
+
+def _strip(strip: np.ndarray, sources: np.ndarray, height: int, strength: float, kind: str | None) -> Kept:
+    """The rows of one row of blocks, from maps [SIDE, W, 9] and sources [2, SIDE, W, 3]."""
+    width = strip.shape[1]
+    made = Kept.empty(height, width)
+    for left in range(0, width, BLOCK):
+        columns = _reflected(left, width)
+        block = _program()(strip[:, columns], sources[:, :, columns], np.float32(strength), kind=kind)
+        place = np.s_[:, left : min(left + BLOCK, width)]
+        for whole, part in zip(made, block, strict=True):
+            whole[place] = np.asarray(part)[:height, : width - left]
+    return made
 
 
 def _strips(bands: Iterable[np.ndarray], height: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -17,6 +17,7 @@ from ditfuse_jax.inference.network import Network, check_finite
 from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.plan import tiles_at_once
 from ditfuse_jax.inference.sampler import Layout, Row
+from ditfuse_jax.inference.scene import Scene
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.inference.timings import Stopwatch
 from ditfuse_jax.models.flow import Guidance, branches
@@ -40,6 +41,8 @@ class Run(NamedTuple):
     settings: SamplingConfig
     on_step: Callable | None  # on_step(step, latents), see `sampler.sample`
     watch: Stopwatch
+    bits: str = "auto"  # of the result, see `image.BITS`
+    maps: bool = True  # whether weights, invention and unrounded pixels are kept
 
     @property
     def guidance(self) -> Guidance:
@@ -63,14 +66,14 @@ class Decoded(NamedTuple):
     latents: np.ndarray  # float32 [h, w, C]
 
 
-def whole(run: Run, pictures: Sequence[np.ndarray], batches, seeds, given) -> Iterator[list[Decoded]]:
+def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Decoded]]:
     """For each list of prompts, one per pair: the result of each pair, at its native size.
 
     Args:
-      pictures: the sources of each pair, uint8 [n, H, W, 3].
+      scenes: the sources of each pair.
       batches: lists of prompts; what they share is encoded once. seeds, given: of each pair's noise.
     """
-    sources = [encode(run.networks, each, max_side=run.settings.max_side) for each in pictures]
+    sources = [encode(run.networks, each, max_side=run.settings.max_side) for each in scenes]
     wanted = [each.latents.shape[1:] for each in sources]
     noises = starts(wanted, seeds, given, count=run.settings.noises)
     run.watch.lap("encode")
@@ -117,39 +120,39 @@ def sample(run: Run, rows: Layout, cache, noises) -> list[np.ndarray]:
 
 
 def tiled(
-    run: Run, pictures: np.ndarray, tiling: Tiling, prompt: str, noises: Sequence[np.ndarray]
+    run: Run, scene: Scene, tiling: Tiling, prompt: str, noises: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """The maps of every tile of a pair, uint8 [n, H, W, 3], in the order of its corners, see `Decoded`.
+    """The maps of every tile of a pair, in the order of its corners, see `Decoded`.
 
     Where sources agree and the prompt asks for nothing else, they are copied without a call of the model.
 
     noises: starts of the whole picture, float32 [h, w, C] of what the tiles cover.
     """
     copies = only_chooses(prompt)
-    agreed = [copies and tiles.agree(*_cut(pictures, tiling, corner)) for corner in tiling.corners]
+    agreed = [copies and tiles.agree(*_cut(scene, tiling, corner)) for corner in tiling.corners]
     todo = [corner for corner, same in zip(tiling.corners, agreed, strict=True) if not same]
     count = tiles_at_once(run.networks.config, tiling, branches(run.guidance))
-    fused = _batches(run, pictures, tiling, prompt, noises, todo, count)
+    fused = _batches(run, scene, tiling, prompt, noises, todo, count)
     for corner, same in zip(tiling.corners, agreed, strict=True):
-        yield _copied(run, _cut(pictures, tiling, corner)) if same else next(fused)
+        yield _copied(run, _cut(scene, tiling, corner)) if same else next(fused)
 
 
-def _batches(run, pictures, tiling, prompt, noises, todo, count) -> Iterator[np.ndarray]:
+def _batches(run, scene, tiling, prompt, noises, todo, count) -> Iterator[np.ndarray]:
     """The tiles at the corners `todo`, `count` at a time; the last batch is filled up: one program serves."""
     steps = run.settings.steps
     for start in range(0, len(todo), count):
         corners = [todo[min(i, len(todo) - 1)] for i in range(start, start + count)]
         done = steps * (start // count)
         watched = run.on_step and (lambda step, x, done=done: run.on_step(done + step, x))
-        made = _batch(run._replace(on_step=watched), pictures, tiling, prompt, noises, corners)
+        made = _batch(run._replace(on_step=watched), scene, tiling, prompt, noises, corners)
         yield from made[: len(todo) - start]
 
 
-def _batch(run, pictures, tiling, prompt, noises, corners) -> list[np.ndarray]:
+def _batch(run, scene, tiling, prompt, noises, corners) -> list[np.ndarray]:
     """The maps of the tiles at `corners`, all on one batch axis."""
     factor, sizes = run.networks.config.vae.factor, Geometry(tiling.tile, tiling.tile, tiling.tile)
     run.watch.lap("rebuild")  # what became of the tiles before
-    parts = np.concatenate([_cut(pictures, tiling, corner) for corner in corners])
+    parts = np.concatenate([_cut(scene, tiling, corner) for corner in corners])
     latents = codec.encode(run.networks.vae, parts, sizes, factor=factor)
     check_finite(latents, run.networks.vae.params, run.networks.folder / VAE_FILE)
     run.watch.lap("encode")
@@ -169,9 +172,9 @@ def _joined(*pictures: np.ndarray) -> np.ndarray:
     return np.concatenate(pictures, axis=-1)
 
 
-def _cut(pictures: np.ndarray, tiling: Tiling, corner: tuple[int, int]) -> np.ndarray:
-    """uint8 [n, H, W, 3] -> the tile of each, [n, h, w, 3]."""
-    return np.stack([tiles.cut(picture, tiling, corner) for picture in pictures])
+def _cut(scene: Scene, tiling: Tiling, corner: tuple[int, int]) -> np.ndarray:
+    """The tile of each source as the model sees it, uint8 [n, h, w, 3]."""
+    return np.stack([scene.seen(tiles.cut(pixels, tiling, corner)) for pixels in scene.pixels])
 
 
 def _copied(run: Run, parts: np.ndarray) -> np.ndarray:
@@ -180,10 +183,11 @@ def _copied(run: Run, parts: np.ndarray) -> np.ndarray:
     return _joined(pixels[0], *(pixels if run.rebuilds else ()))
 
 
-def encode(networks: Networks, pictures: np.ndarray, *, max_side: int) -> Sources:
-    """uint8 [n, H, W, 3] -> latents in a shape that the checkpoint knows, the mode of the VAE's posterior."""
-    sizes = shapes.choose(*pictures.shape[1:3], networks.config.shapes, max_side=max_side)
-    latents = codec.encode(networks.vae, pictures, sizes, factor=networks.config.vae.factor)
+def encode(networks: Networks, scene: Scene, *, max_side: int) -> Sources:
+    """The sources as latents in a shape that the checkpoint knows, the mode of the VAE's posterior."""
+    sizes = shapes.choose(*scene.size, networks.config.shapes, max_side=max_side)
+    seen = map(scene.seen, scene.pixels)
+    latents = codec.encode(networks.vae, seen, sizes, factor=networks.config.vae.factor)
     check_finite(latents, networks.vae.params, networks.folder / VAE_FILE)
     return Sources(sizes, latents)
 

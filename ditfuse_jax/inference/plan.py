@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     memory: int  # bytes at the peak, roughly
     seconds: float  # roughly, without compiling
     decisions: int = 1  # of a stack: one fewer than pictures
+    bits: tuple[int, int] = (8, 8)  # of the first picture, of the result
 
     @property
     def calls(self) -> int:
@@ -133,6 +134,7 @@ def describe(plan: Plan, *, verbose: bool = False) -> str:
         size += "" if padded == fused else f", padded to {padded}"
         size += ", a shape this checkpoint was trained at" if plan.trained else ""
         size += "" if fused == native else ", and brought back"
+    size += "" if plan.bits == (8, 8) else ", {} bits in, {} bits out".format(*plan.bits)
     size += f", {plan.decisions} times for {plan.decisions + 1} pictures" if plan.decisions > 1 else ""
     chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())

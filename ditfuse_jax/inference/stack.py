@@ -9,6 +9,7 @@
 Which picture comes when follows from sharpness or brightness, never from its name.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax import fidelity, image
+from ditfuse_jax.image import Origin, Picture
+from ditfuse_jax.inference.scene import in_colours_of
+from ditfuse_jax.inference.scene import plain as plain_origin
 from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import only_chooses, request
@@ -73,56 +77,86 @@ def order(looks: Sequence[Look], kind: str | None) -> list[int]:
     return list(indices)
 
 
-def fuse(pair: Callable, images: Sequence, prompt: str, *, strength: float):
+def fuse(pair: Callable, images: Sequence, prompt: str, *, strength: float, bits: str = "auto"):
     """The result of a stack.
 
     Args:
-      pair: (two pictures, prompt) -> their `Fused`.
-      images: three or more, as `image.read` takes them; one is in memory at a time.
+      pair: (two pictures, prompt, bits) -> their `Fused`.
+      images: three or more, as `image.read_picture` takes them; each is read once, two are in memory at once.
       prompt: rendered. Words that do more than choose are said once, with the last picture.
-      strength: the fidelity.
+      strength: the fidelity. bits: "8" or "16" of the result; "auto": as of image 1.
 
     Returns the last `Fused`, whose weights are the place of each pixel in the stack, float32 [H, W]: 1 the
-    first image given, 0 the last; whose `invented` is the largest of all decisions; timings are their sum.
-    Raises ValueError as `check` and `image.read` do, and for pictures of different sizes.
+    first image given, 0 the last; whose `invented` is the largest of all decisions; timings are their sum;
+    origin is that of image 1, in whose colours it is.
+    Raises ValueError as `check` and `image.read_picture` do, and for pictures of different sizes.
     """
     kind = kind_of(prompt)
     check(images, kind=kind, strength=strength)
-    looks = looks_of(images)
+    with tempfile.TemporaryDirectory(prefix="ditfuse-stack-") as folder:
+        shelf = shelve(images, Path(folder))
+        return _decide(pair, shelf, kind, prompt, shelf.bits if bits == "auto" else int(bits))
+
+
+def _decide(pair: Callable, shelf: "Shelf", kind: str | None, prompt: str, bits: int):
+    looks, count = shelf.looks, len(shelf.looks)
     chosen = order(looks, kind)
     plain = prompt if only_chooses(prompt) else request(task=TASKS.get(kind, "fuse"))
-    place = [1 - index / (len(images) - 1) for index in range(len(images))]
-    result, made = image.read(images[chosen[0]]), None
-    where = np.full(result.shape[:2], place[chosen[0]], np.float32)
-    invented, timings = np.zeros(result.shape[:2], np.float32), []
+    place = [1 - index / (count - 1) for index in range(count)]
+    result, made = shelf.take(chosen[0]), None
+    where = np.full(looks[0].size, place[chosen[0]], np.float32)
+    invented, timings = np.zeros(looks[0].size, np.float32), []
     for index in chosen[1:]:
-        first, new = True, image.read(images[index])
+        first, new = True, shelf.take(index)
         if kind == "multi-exposure":  # the model knows the brighter one as the first
-            first = look(result).brightness >= looks[index].brightness
-        made = pair((result, new) if first else (new, result), prompt if index == chosen[-1] else plain)
+            first = look_at(result).brightness >= looks[index].brightness
+        made = pair((result, new) if first else (new, result), prompt if index == chosen[-1] else plain, bits)
         share = made.weights if first else 1 - made.weights
         where = share * where + (1 - share) * np.float32(place[index])
         invented = np.maximum(invented, made.invented)
         timings.append(made.timings)
-        result = made.image
+        result = Picture(made.image, plain_origin(shelf.origin))
     return made._replace(
         latents=None,
         weights=where,
         invented=invented,
         explained=float(np.mean(invented <= fidelity.EXPLAINED)),
         timings=Timings(*map(sum, zip(*timings, strict=True))),
+        origin=shelf.origin,
     )
 
 
-def looks_of(images: Sequence) -> list[Look]:
-    """Of every picture; raises ValueError where one cannot be read or has another size than the first."""
-    looks = []
+class Shelf(NamedTuple):
+    """The pictures of a stack, decoded once, as files of pixels in the colours of image 1."""
+
+    folder: Path
+    looks: list[Look]
+    origin: Origin  # of image 1
+    bits: int  # of image 1
+
+    def take(self, index: int) -> Picture:
+        return Picture(np.load(self.folder / f"{index}.npy"), plain_origin(self.origin))
+
+
+def shelve(images: Sequence, folder: Path) -> Shelf:
+    """Reads every picture; raises ValueError where one cannot be read or has another size than the first."""
+    looks, origin, bits = [], None, 8
     for number, source in enumerate(images, 1):
-        looks.append(look(image.read(source)))
+        picture = image.read_picture(source)
+        if origin is None:
+            origin, bits = picture.origin, picture.bits
+        picture = in_colours_of(origin, picture)
+        looks.append(look_at(picture))
         if looks[-1].size != looks[0].size:
             (height, width), (first_height, first_width) = looks[-1].size, looks[0].size
             raise ValueError(
                 f"different sizes: image 1 {first_width} x {first_height} and image {number} "
                 f"{width} x {height}; register the stack, then crop or resize all to one size"
             )
-    return looks
+        np.save(folder / f"{number - 1}.npy", picture.pixels)
+    return Shelf(folder, looks, origin, bits)
+
+
+def look_at(picture: Picture) -> Look:
+    """As the model sees it."""
+    return look(image.seen(picture.pixels, picture.origin.profile))

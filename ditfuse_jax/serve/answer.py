@@ -52,7 +52,8 @@ def encode(fused: Fused, kind: str, metadata: Mapping[str, str]) -> Answer:
 def write(fused: Fused, file: Path, facts: Mapping[str, str]) -> Path:
     """The picture under a name whose suffix says the format; ValueError where the format cannot hold it."""
     image.check_fits(file, *fused.image.shape[:2])
-    image.write(file, fused.image, metadata=facts)
+    pixels = image.shallow(fused.image) if file.suffix == SUFFIXES["jpeg"] else fused.image
+    image.write(file, pixels, metadata=facts, origin=fused.origin)
     return file
 
 

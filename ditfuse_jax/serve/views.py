@@ -37,7 +37,7 @@ def viewer(
     def show(fused: Fused) -> Shown:
         facts = answer.facts_of(fused, metadata)
         place = Path(tempfile.mkdtemp(dir=folder)) / f"fused{answer.SUFFIXES[kind]}"
-        small = shrink(fused.image)
+        small = shrink(image.seen(fused.image, fused.origin.profile))
         mapped = fused.weights is not None
         return Shown(
             answer.write(fused, place, facts),

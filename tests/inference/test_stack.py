@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from ditfuse_jax.image import Origin
 from ditfuse_jax.inference import stack
 from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.task import request
@@ -21,19 +22,21 @@ class Made(NamedTuple):
     invented: np.ndarray
     explained: float
     timings: Timings
+    origin: Origin
 
 
 class Model:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, two, prompt):
+    def __call__(self, two, prompt, bits):
+        two = [each.pixels for each in two]
         self.asked.append((two, prompt))
         away = [np.abs(each.astype(int) - 128).sum(-1) for each in two]
         first = away[0] >= away[1]
         invented = np.full(first.shape, len(self.asked), np.float32)
         picture = np.where(first[..., None], *two)
-        return Made(picture, None, first.astype(np.float32), invented, 1.0, Timings(sample=1.0))
+        return Made(picture, None, first.astype(np.float32), invented, 1.0, Timings(sample=1.0), Origin())
 
 
 def shots():

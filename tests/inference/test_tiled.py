@@ -14,7 +14,7 @@ from convert.__main__ import main as convert
 from convert.jobs import released_sampling
 from ditfuse_jax import image
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.inference import codec, passes, sampler, terminal, tiles
+from ditfuse_jax.inference import codec, passes, sampler, scene, terminal, tiles
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
 from ditfuse_jax.inference.plan import describe, tiles_at_once
@@ -96,7 +96,7 @@ def test_a_tile_is_what_its_part_of_picture_and_noise_gives(model):
     assert len(tiling.corners) == 4
     field = normal((*(side // 8 for side in tiling.covered), 4), seed=3)
     run = passes.Run(model.networks, run_settings, None, passes.Stopwatch())
-    maps = list(passes.tiled(run, pictures, tiling, render(PROMPT), [field]))
+    maps = list(passes.tiled(run, scene.read(pictures), tiling, render(PROMPT), [field]))
     for each, (top, left) in zip(maps, tiling.corners, strict=True):
         part = np.stack([tiles.cut(picture, tiling, (top, left)) for picture in pictures])
         noise = field[top // 8 :, left // 8 :][:8, :8]
