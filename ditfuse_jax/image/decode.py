@@ -13,7 +13,6 @@ from ditfuse_jax.image.faults import BadFile, damage_named
 from ditfuse_jax.image.picture import Origin, Picture, bits_of
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
-EXTRA_SAMPLES, PREMULTIPLIED = 338, 1
 OTHER_COLOURS = ("LAB", "HSV")  # which Pillow does not turn into RGB
 
 
@@ -77,9 +76,9 @@ def from_deep(file: Path, header: Image.Image | None) -> Picture:
     with damage_named(str(file)):
         head = deep.header(file)
         described = colour.mode_of(head.profile)
-        inverse, solid = (False, False) if header is None else (white_is_zero(header), _premultiplied(header))
+        inverse = header is not None and white_is_zero(header)
         levels = deep.strips(file, inverse=inverse, grey_profile=described == "L")
-        strips = (_split(each, premultiplied=solid) for each in levels)
+        strips = map(_split, levels)
         kept = head.profile if described == "RGB" and head.channels > 2 else None
         found = Origin(format="TIFF", profile=kept) if header is None else _origin(header, kept)
         turned = head.orientation if header is None else exif.orientation(header)
@@ -89,18 +88,14 @@ def from_deep(file: Path, header: Image.Image | None) -> Picture:
             raise BadFile(f"{file}: {error}") from error
 
 
-def _premultiplied(header: Image.Image) -> bool:
-    return PREMULTIPLIED in getattr(header, "tag_v2", {}).get(EXTRA_SAMPLES, ())
-
-
-def _split(levels: np.ndarray, *, premultiplied: bool = False) -> Strip:
+def _split(levels: np.ndarray) -> Strip:
     """uint16 [rows, W, 1 to 4] as colours over black and alpha."""
     channels = levels.shape[-1]
     colours = levels[..., :3] if channels > 2 else np.repeat(levels[..., :1], 3, axis=-1)
     if channels % 2:
         return Strip(colours, None)
     alpha = levels[..., -1]
-    return Strip(colours if premultiplied else over_black(colours, alpha), alpha)
+    return Strip(over_black(colours, alpha), alpha)
 
 
 def over_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PNG and TIFF of more than 8 bits, read by libvips, strip by strip."""
+"""PNG and TIFF of more than 8 bits, read by libvips, strip by strip; PNG written by it too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,4 +108,14 @@ def to_levels(values: np.ndarray, *, inverse: bool = False) -> np.ndarray:
 def _open(file: Path):
     image = vips.library().Image
     load = image.tiffload if is_tiff(file) else image.pngload
-    return load(str(file), access="sequential", fail_on="truncated")
+    return load(str(file), access="sequential", fail_on="error")
+
+
+def write_png(
+    file: Path, pixels: np.ndarray, *, exif: bytes, profile: bytes | None, xmp: bytes | None
+) -> None:
+    """uint16 [H, W, 3 or 4] to a file."""
+    image = vips.from_array(np.ascontiguousarray(pixels))
+    for name, content in {EMBEDDED: profile, "xmp-data": xmp, "exif-data": exif}.items():
+        image = vips.with_blob(image, name, content) if content else image
+    image.pngsave(str(file))

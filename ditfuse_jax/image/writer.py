@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ditfuse_jax.image import deep_writer
+from ditfuse_jax.image import deep, tiff
 from ditfuse_jax.image.picture import Origin, bits_of, deepened, shallow
 from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, OPENED
 
 SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
-    "TIFF": {"compression": "tiff_lzw"},
 }
 DESCRIPTION = 0x010E  # EXIF tag ImageDescription: where formats without text chunks keep the metadata
 MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels that libjpeg and libwebp can write
 MAX_EXIF = 60_000  # bytes; all EXIF data of a JPEG must fit into 64 KB
+DEEP = ("PNG", "TIFF")
 WITH_ALPHA = ("PNG", "TIFF", "WEBP")
-XMP, XMP_TEXT = 700, "XML:com.adobe.xmp"  # a TIFF tag and a PNG text
+XMP_TEXT = "XML:com.adobe.xmp"  # in a PNG
 NOTHING = Origin()
 MARK, SOFTWARE = "software", "ditfuse-jax"  # in the metadata of every picture that is written here
 
@@ -69,13 +69,13 @@ def check_fits(file: Path, height: int, width: int) -> None:
 
 def check_depth(file: Path, bits: int) -> None:
     """Raises ValueError where the format of the file name has no such pictures."""
-    if bits == 16 and FORMATS.get(file.suffix.lower()) not in deep_writer.FORMATS:
+    if bits == 16 and FORMATS.get(file.suffix.lower()) not in DEEP:
         raise ValueError(f"{file}: this format has 8 bits; choose .png or .tif for 16, or say --bits 8")
 
 
 def depth_of(file: Path, bits: str, first: int) -> int:
     """8 or 16: how a result is made for a file, from --bits and the depth of image 1."""
-    holds = FORMATS.get(file.suffix.lower()) in deep_writer.FORMATS
+    holds = FORMATS.get(file.suffix.lower()) in DEEP
     return int(bits) if bits != "auto" else first if holds else 8
 
 
@@ -118,8 +118,7 @@ def write(
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        save = _save_deep if bits_of(image) == 16 else _save
-        save(part, image, kind, {**metadata, MARK: SOFTWARE}, origin)
+        _save(part, image, kind, {**metadata, MARK: SOFTWARE}, origin)
         with part.open("r+b") as stream:
             os.fsync(stream.fileno())
         os.replace(part, file)
@@ -135,33 +134,31 @@ def with_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.dstack([np.where(alpha[..., None] > 0, straight, image).astype(image.dtype), alpha])
 
 
-def _save_deep(part: Path, image: np.ndarray, kind: str, metadata: dict[str, str], origin: Origin) -> None:
-    exif = _exif(metadata, origin).tobytes()
-    deep_writer.write(part, image, kind, exif=exif, profile=origin.profile, xmp=origin.xmp)
-
-
 def _save(part: Path, image: np.ndarray, kind: str, metadata: dict[str, str], origin: Origin) -> None:
-    options = SAVE_OPTIONS.get(kind, {}) | _metadata_option(kind, metadata, origin)
-    if kind != "BMP":
-        options |= {"icc_profile": origin.profile} if origin.profile else {}
-    with part.open("x+b") as stream:
-        Image.fromarray(image).save(stream, kind, **options)
+    kept = {"profile": origin.profile, "xmp": origin.xmp}
+    if kind == "TIFF":
+        tiff.write(part, image, exif=_exif(metadata, origin).tobytes(), **kept)
+    elif bits_of(image) == 16:
+        deep.write_png(part, image, exif=_exif(metadata, origin).tobytes(), **kept)
+    else:
+        options = SAVE_OPTIONS.get(kind, {}) | _metadata_option(kind, metadata, origin)
+        with part.open("x+b") as stream:
+            Image.fromarray(image).save(stream, kind, **options)
 
 
 def _metadata_option(kind: str, metadata: dict[str, str], origin: Origin) -> dict:
+    """Of Pillow's writers."""
     if kind == "BMP":
         return {}  # the format has no place for text
+    options = {"icc_profile": origin.profile} if origin.profile else {}
     if kind != "PNG":
-        exif = _exif(metadata, origin)
-        if kind == "TIFF" and origin.xmp:
-            exif[XMP] = origin.xmp
-        return {"exif": exif} | ({"xmp": origin.xmp} if origin.xmp and kind != "TIFF" else {})
+        return options | {"exif": _exif(metadata, origin)} | ({"xmp": origin.xmp} if origin.xmp else {})
     text = PngImagePlugin.PngInfo()
     for key, value in metadata.items():
         text.add_text(key, value)  # values beyond Latin-1 become UTF-8 chunks
     if origin.xmp:
         text.add_itxt(XMP_TEXT, origin.xmp.decode("utf-8", "replace"))
-    return {"pnginfo": text} | ({"exif": origin.exif} if origin.exif else {})
+    return options | {"pnginfo": text} | ({"exif": origin.exif} if origin.exif else {})
 
 
 def _exif(metadata: dict[str, str], origin: Origin) -> Image.Exif:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PNG and TIFF of 16 bits: PNG by libvips, TIFF by tifffile, since libvips writes no EXIF there."""
+"""TIFF is written by tifffile: Pillow has no 16-bit colours there, libvips no EXIF."""
 
 import os
 import struct
@@ -11,31 +11,14 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ditfuse_jax.image import exif as tables
-from ditfuse_jax.image import vips
-from ditfuse_jax.image.colour import EMBEDDED
 
-FORMATS = ("PNG", "TIFF")
 ROWS = 64  # of a compressed strip
 DESCRIPTION, XMP = 0x010E, 700  # tags
 HEAD = {"<": b"II*\0\0\0\0\0", ">": b"MM\0*\0\0\0\0"}  # of a TIFF in each byte order
 
 
-def write(
-    file: Path, pixels: np.ndarray, kind: str, *, exif: bytes, profile: bytes | None, xmp: bytes | None
-) -> None:
-    """uint16 [H, W, 3 or 4] to a file that is not there yet; kind: one of FORMATS."""
-    save = _write_png if kind == "PNG" else _write_tiff
-    save(file, np.ascontiguousarray(pixels), exif, profile, xmp)
-
-
-def _write_png(file: Path, pixels: np.ndarray, exif: bytes, profile, xmp) -> None:
-    image = vips.from_array(pixels)
-    for name, content in {EMBEDDED: profile, "xmp-data": xmp, "exif-data": exif}.items():
-        image = vips.with_blob(image, name, content) if content else image
-    image.pngsave(str(file))
-
-
-def _write_tiff(file: Path, pixels: np.ndarray, exif: bytes, profile, xmp) -> None:
+def write(file: Path, pixels: np.ndarray, *, exif: bytes, profile: bytes | None, xmp: bytes | None) -> None:
+    """uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] to a file; exif holds the description."""
     found = Image.Exif()
     found.load(exif)
     inner = {tag: found.get_ifd(tag) for tag in (tables.DETAILS, tables.PLACE)}
@@ -48,13 +31,14 @@ def _write_tiff(file: Path, pixels: np.ndarray, exif: bytes, profile, xmp) -> No
     tifffile.imwrite(
         file,
         pixels,
-        photometric="rgb",
-        extrasamples=["unassalpha"] * (pixels.shape[-1] - 3),
+        photometric="minisblack" if pixels.ndim == 2 else "rgb",
+        extrasamples=["unassalpha"] * (pixels.shape[2:] == (4,)),
         compression="zlib",
         predictor=True,
         rowsperstrip=ROWS,
         description=description,
         metadata=None,
+        software=False,
         iccprofile=profile,
         extratags=tags,
     )
@@ -69,7 +53,9 @@ def _append(file: Path, inner: dict[int, dict]) -> None:
             table = ImageFileDirectory_v2(HEAD[tiff.byteorder], group=code)
             for tag, value in values.items():
                 table[tag] = value
-            place = stream.seek(0, os.SEEK_END)
+            stream.seek(0, os.SEEK_END)
+            stream.write(b"\0" * (stream.tell() % 2))  # tables begin at even places
+            place = stream.tell()
             stream.write(table.tobytes(place))
             tag = tiff.pages.first.tags[code + 1]
             tag.overwrite(place)
