@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From opened files, PIL images and arrays to a `Picture`, in strips, so that no second copy is in memory."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,7 @@ def over_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _origin(image: Image.Image, profile: bytes | None) -> Origin:
     form = "JPEG" if image.format == "MPO" else image.format or ""
-    return Origin(format=form, profile=profile, exif=exif.kept(image), xmp=exif.xmp(image))
+    return Origin(format=form, profile=profile, exif=exif.of_image(image), xmp=exif.xmp(image))
 
 
 def assembled(strips: Iterator[Strip], size: tuple[int, int], orientation: int, origin: Origin) -> Picture:
@@ -123,11 +124,11 @@ def assembled(strips: Iterator[Strip], size: tuple[int, int], orientation: int, 
         top += len(strip.colours)
     if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
         alpha = None  # opaque
-    return Picture(pixels, origin if alpha is None else _with_alpha(origin, alpha))
+    return Picture(pixels, with_alpha(origin, alpha))
 
 
-def _with_alpha(origin: Origin, alpha: np.ndarray) -> Origin:
-    return Origin(**{**vars(origin), "alpha": alpha})
+def with_alpha(origin: Origin, alpha: np.ndarray | None) -> Origin:
+    return dataclasses.replace(origin, alpha=alpha)
 
 
 def stored_view(upright: np.ndarray, orientation: int) -> np.ndarray:

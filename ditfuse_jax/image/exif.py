@@ -26,10 +26,19 @@ def orientation(image: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def kept(image: Image.Image) -> bytes | None:
-    """EXIF of an opened image: camera, date, exposure, place, rights; None without or if damaged."""
+def of_image(image: Image.Image) -> bytes | None:
+    """`kept` of an opened image."""
     try:
-        found, exif = image.getexif(), Image.Exif()
+        found = image.getexif()
+    except Exception:  # as above
+        return None
+    return kept(found)
+
+
+def kept(found: Image.Exif) -> bytes | None:
+    """Camera, date, exposure, place, rights; None without or if damaged."""
+    try:
+        exif = Image.Exif()
         for tag in KEPT:
             if tag in found:
                 exif[tag] = found[tag]
@@ -50,9 +59,13 @@ def _fits(tag: int, value) -> bool:
 
 
 def xmp(image: Image.Image) -> bytes | None:
-    """XMP of an opened image, without its orientation."""
+    """`upright_xmp` of an opened image."""
     found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    found = found.encode() if isinstance(found, str) else found
+    return upright_xmp(found.encode() if isinstance(found, str) else found)
+
+
+def upright_xmp(found: bytes | None) -> bytes | None:
+    """The same without its orientation; None where a JPEG could not hold it."""
     if not isinstance(found, bytes):
         return None
     for pattern in TURNED:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ditfuse_jax.image import decode, deep, exif
+from ditfuse_jax.image import camera, decode, deep, exif
 from ditfuse_jax.image.faults import BadFile, damage_named
 from ditfuse_jax.image.geometry import check_size
 from ditfuse_jax.image.picture import Picture, seen
@@ -27,10 +27,8 @@ FORMATS = {  # what is read and written; no other decoder of Pillow's is ever st
     ".bmp": "BMP",
 }
 OPENED = tuple(sorted(set(FORMATS.values())))
-UNREAD = (  # pictures all the same: a folder job names them instead of leaving them out
-    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".dds", ".psd", ".exr", ".hdr"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
-)
+# Pictures all the same: a folder job names them instead of leaving them out
+UNREAD = (".avif", ".jxl", ".jp2", ".gif", ".dds", ".psd", ".exr", ".hdr")
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads levels of 2 and 4 bits over 0 .. 255
 
 
@@ -70,6 +68,9 @@ def read_file(file: Path, *, shortest: int | None = None) -> np.ndarray:
 
 
 def _read_file(file: Path, shortest: int | None = None) -> Picture:
+    if kind := camera.kind_of(file):
+        _check_limits(*camera.read_size(file, kind)[::-1], False, str(file))
+        return camera.read(file, kind)
     if head := _beyond_pillow(file):
         _check_limits(head.size[1], head.size[0], head.pages > 1, str(file))
         return decode.from_deep(file, None)
@@ -85,7 +86,8 @@ def _read_file(file: Path, shortest: int | None = None) -> Picture:
 
 def is_picture(file: Path) -> bool:
     """Whether a file of this name is meant as a picture, readable or not; not those that begin with a dot."""
-    return file.suffix.lower() in (*FORMATS, *UNREAD) and not file.name.startswith(".")
+    known = (*FORMATS, *camera.HEIF_SUFFIXES, *camera.RAW_SUFFIXES, *UNREAD)
+    return file.suffix.lower() in known and not file.name.startswith(".")
 
 
 def reduction(side: int, shortest: int) -> int:
@@ -112,7 +114,9 @@ def read_size(file: Path) -> tuple[int, int]:
 
     Raises ValueError as `read` does for a file that is no image or has no usable size.
     """
-    if head := _beyond_pillow(file):
+    if kind := camera.kind_of(file):
+        size = camera.read_size(file, kind)
+    elif head := _beyond_pillow(file):
         size = head.size
     else:
         with _open(file) as image:
@@ -125,6 +129,8 @@ def read_size(file: Path) -> tuple[int, int]:
 
 def read_depth(file: Path) -> int:
     """8 or 16: the bits of an image file that `read_picture` keeps, by its header. Raises as `read_size`."""
+    if kind := camera.kind_of(file):
+        return camera.read_depth(file, kind)
     if _beyond_pillow(file):
         return 16
     with _open(file) as image:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from conftest import golden
 from convert.__main__ import main as convert
+from ditfuse_jax import image as im
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.serve.limits import Limits
 
@@ -230,3 +231,17 @@ def test_a_token_is_asked_of_everybody(model):
         assert client.get("/metrics").status_code == 200
     worker.stop()
     worker.join(60)
+
+
+def test_16_bits_in_come_back_at_16_bits(served, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (32, 48, 3)).astype(np.uint16)
+    im.write(tmp_path / "deep.png", pixels, metadata={})
+    content = (tmp_path / "deep.png").read_bytes()
+    for form, bits in (("png", 16), ("tiff", 16), ("jpeg", 8)):
+        answer = post(served, content, content, task="mff", fidelity="1", format=form)
+        assert answer.status_code == 200
+        (tmp_path / f"made.{form}").write_bytes(answer.content)
+        found = im.read_picture(tmp_path / f"made.{form}")
+        assert found.bits == bits
+        if bits == 16:
+            assert np.abs(found.pixels.astype(int) - pixels).max() <= 1

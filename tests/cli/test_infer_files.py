@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth, format and metadata of what infer.py writes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import golden
+from convert.__main__ import main as convert
+from ditfuse_jax import image as im
+from ditfuse_jax.cli import fuse as infer
+
+FAST = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidance", "1", "--fidelity", "1"]
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    target = tmp_path_factory.mktemp("converted") / "tiny"
+    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    return [*FAST, "--checkpoint", str(target), "--task", "mff"]
+
+
+def deep(seed=0):
+    return np.random.default_rng(seed).integers(0, 65536, (32, 48, 3)).astype(np.uint16)
+
+
+def camera():
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Canon", 8
+    return exif
+
+
+def test_16_bits_in_give_16_bits_out(flags, tmp_path, capsys):
+    pair = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]
+    for file in pair:
+        im.write(file, deep(), metadata={})
+    for name, bits in (("out.png", 16), ("out.tif", 16), ("out.jpg", 8)):
+        assert infer.main([*pair, *flags, "--out", str(tmp_path / name)]) == 0
+        assert f"48 x 32, 16 bits in, {bits} bits out" in capsys.readouterr().out
+        found = im.read_picture(tmp_path / name)
+        assert found.bits == bits
+        if bits == 16:
+            assert np.abs(found.pixels.astype(int) - deep()).max() <= 1
+    assert infer.main([*pair, *flags, "--bits", "8", "--out", str(tmp_path / "less.png")]) == 0
+    assert im.read_depth(tmp_path / "less.png") == 8
+    assert im.read_metadata(tmp_path / "less.png")["bits"] == "8"
+    assert infer.main([*pair, *flags, "--bits", "16", "--out", str(tmp_path / "more.jpg")]) == 2
+    assert "more.jpg: this format has 8 bits; choose .png or .tif" in capsys.readouterr().err
+
+
+def test_a_folder_of_jpegs_gives_jpegs_unless_asked_otherwise(flags, tmp_path, capsys):
+    for side in ("image1", "image2"):
+        (tmp_path / side).mkdir()
+        photo = Image.fromarray(im.shallow(deep()))
+        photo.save(tmp_path / side / "a.JPG", exif=camera())
+        photo.save(tmp_path / side / "b.png")
+    folder = ["--image-dir", str(tmp_path), *flags, "--out"]
+    assert infer.main([*folder, str(tmp_path / "out")]) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png"]
+    with Image.open(tmp_path / "out" / "a.jpg") as made:
+        assert made.size == (32, 48)  # upright
+        assert made.getexif()[0x010F] == "Canon"
+        assert made.getexif()[0x0112] == 1
+    before = (tmp_path / "out" / "a.jpg").stat().st_mtime_ns
+    assert infer.main([*folder, str(tmp_path / "out"), "--resume"]) == 0
+    assert (tmp_path / "out" / "a.jpg").stat().st_mtime_ns == before
+    assert infer.main([*folder, str(tmp_path / "out"), "--resume", "--bits", "16"]) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.jpg", "a.png", "b.png"]
+    assert im.read_depth(tmp_path / "out" / "b.png") == 16
+    assert infer.main([*folder, str(tmp_path / "tif"), "--format", "tif"]) == 0
+    assert sorted(file.name for file in (tmp_path / "tif").iterdir()) == ["a.tif", "b.tif"]
+    capsys.readouterr()
+    pair = [str(tmp_path / side / "a.JPG") for side in ("image1", "image2")]
+    assert infer.main([*pair, *flags, "--format", "png"]) == 2
+    assert "--format goes with --image-dir" in capsys.readouterr().err
