@@ -9,7 +9,7 @@
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -100,9 +100,16 @@ def rebuilt(
     height, width = originals[0].shape[:2]
     picture, explained = _empty(height, width, bits), 0
     kept = Kept.empty(height, width) if maps else None
-    for top, strip in _strips(bands, height):
+    for top, cut in _strips(bands, height):
         rows = np.s_[top : min(top + BLOCK, height)]
-        made = _strip(strip, _rows(originals, _reflected(top, height)), rows.stop - top, strength, kind)
+        around = _reflected(top, height)
+        made = Kept.empty(rows.stop - top, width)
+        for left in range(0, width, BLOCK):
+            columns = _reflected(left, width)
+            sources = _block(originals, around, columns)
+            block = _program()(cut(columns), sources, np.float32(strength), kind=kind)
+            for strip, part in zip(made, block, strict=True):
+                strip[:, left : left + BLOCK] = np.asarray(part)[: len(strip), : width - left]
         picture[rows] = image.to_levels(made.pixels, bits)
         explained += np.count_nonzero(made.invented <= fidelity.EXPLAINED)
         if maps:
@@ -115,40 +122,38 @@ def _empty(height: int, width: int, bits: int) -> np.ndarray:
     return np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
 
 
-def _rows(originals: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """[2, SIDE, W, 3], uint8, or uint16 where one of them is."""
-    parts = [each[rows] for each in originals]
+def _block(originals: Sequence[np.ndarray], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """[2, SIDE, SIDE, 3], uint8, or uint16 where one of them is."""
+    parts = [each[rows[:, None], columns] for each in originals]
     deep = any(image.bits_of(part) == 16 for part in parts)
     return np.stack([image.deepened(part) for part in parts] if deep else parts)
 
 
-def _strip(strip: np.ndarray, sources: np.ndarray, height: int, strength: float, kind: str | None) -> Kept:
-    """The rows of one row of blocks, from maps [SIDE, W, 9] and sources [2, SIDE, W, 3]."""
-    width = strip.shape[1]
-    made = Kept.empty(height, width)
-    for left in range(0, width, BLOCK):
-        columns = _reflected(left, width)
-        block = _program()(strip[:, columns], sources[:, :, columns], np.float32(strength), kind=kind)
-        place = np.s_[:, left : min(left + BLOCK, width)]
-        for whole, part in zip(made, block, strict=True):
-            whole[place] = np.asarray(part)[:height, : width - left]
-    return made
+def _strips(bands: Iterable[np.ndarray], height: int) -> Iterator[tuple[int, Callable]]:
+    """(top, cut) for top 0, BLOCK, 2 BLOCK ..., as soon as the bands reach so far.
 
-
-def _strips(bands: Iterable[np.ndarray], height: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(top, rows [SIDE, W, C]) for top 0, BLOCK, 2 BLOCK ..., as soon as the bands reach so far.
-
-    Row i of such a strip is row top - HALO + i of the picture.
+    cut(columns) gives maps [SIDE, SIDE, C] whose row i is row top - HALO + i of the picture. Bands are held as
+    they come and dropped when the strips are past them: joined, they would be in memory twice.
     """
-    held, start, top = None, 0, 0  # rows of the picture from `start`
+    held, start, stop, top = [], 0, 0, 0  # rows start .. stop of the picture
     for band in bands:
-        held = band if held is None else np.concatenate([held, band])
-        while top < height and start + len(held) >= min(height, top + BLOCK + fidelity.HALO):
-            rows = np.maximum(_reflected(top, height) - start, 0)  # those before `held` lie beyond the halo
-            yield top, held[rows]
+        held.append(band)
+        stop += len(band)
+        while top < height and stop >= min(height, top + BLOCK + fidelity.HALO):
+            rows = np.maximum(_reflected(top, height) - start, 0)  # those before `start` lie beyond the halo
+            yield top, functools.partial(_cut, tuple(held), rows)
             top += BLOCK
-            dropped = max(0, top - fidelity.HALO - start)
-            held, start = held[dropped:], start + min(dropped, len(held))
+            while held and start + len(held[0]) <= top - fidelity.HALO:
+                start += len(held.pop(0))
+
+
+def _cut(held: Sequence[np.ndarray], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Rows and columns of bands that follow each other."""
+    low, high, at, parts = rows.min(), rows.max() + 1, 0, []
+    for band in held:
+        parts.append(band[max(0, low - at) : max(0, high - at)][:, columns])
+        at += len(band)
+    return np.concatenate(parts)[rows - low]
 
 
 def _reflected(start: int, side: int) -> np.ndarray:

@@ -79,12 +79,15 @@ def bands(parts: Iterable[np.ndarray], tiles: Tiling) -> Iterator[np.ndarray]:
             mean[place] += np.where(total[place] == window, 1, window / total[place]) * (part - mean[place])
         ready = following - top
         yield mean[:ready, : tiles.size[1]].copy()
-        mean, total = (_scrolled(array, ready) for array in (mean, total))
+        for array in (mean, total):
+            _scroll(array, ready)
 
 
-def _scrolled(array: np.ndarray, rows: int) -> np.ndarray:
-    """The array moved up by `rows`, zeros below."""
-    return np.concatenate([array[rows:], np.zeros_like(array[:rows])])
+def _scroll(array: np.ndarray, rows: int) -> None:
+    """Moves an array of this module up by `rows` in place, zeros below."""
+    left = max(0, len(array) - rows)
+    array[:left] = array[rows:]
+    array[left:] = 0
 
 
 def _tent(tile: tuple[int, int]) -> np.ndarray:

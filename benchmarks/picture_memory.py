@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory of a fusion beside the networks: reading, rebuilding and writing a large pair.
+
+    python benchmarks/picture_memory.py --megapixels 24 100 --bits 8 16
+
+Each row is a process of its own: it reads a pair of files, makes the result of bands as they come from the tiles
+(no network runs: the bands are the sources), and writes it, as `infer.py` does. What is told is the largest
+resident memory above that of the same process before it read.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ditfuse_jax import image
+from ditfuse_jax.inference import native, scene, tiles
+
+TILE = (256, 256)  # of the demo checkpoint
+UNIT = 16
+MIB = 2**20
+PATTERN = 1024  # pixels: what the pictures repeat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[24, 100])
+    parser.add_argument("--bits", type=int, nargs="+", choices=(8, 16), default=[8, 16])
+    parser.add_argument("--suffix", default=".png", help="of all files; JPEG has 8 bits alone")
+    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.row:
+        print(row(flags.megapixels[0], flags.bits[0], flags.suffix))
+        return
+    print("| megapixels | bits | read | read, rebuilt, written |\n|---|---|---|---|")
+    for megapixels in flags.megapixels:
+        for bits in flags.bits:
+            asked = ["--row", "--megapixels", str(megapixels), "--bits", str(bits), "--suffix", flags.suffix]
+            made = subprocess.run(
+                [sys.executable, __file__, *asked], check=True, capture_output=True, text=True
+            )
+            print(made.stdout.strip(), flush=True)
+
+
+def row(megapixels: float, bits: int, suffix: str) -> str:
+    """A line of the table, in GB."""
+    height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
+    size = height, height * 3 // 2
+    with tempfile.TemporaryDirectory() as name:
+        files = [Path(name) / f"{number}{suffix}" for number in (1, 2)]
+        for number, file in enumerate(files):
+            subprocess.run(
+                [sys.executable, "-c", WRITER, str(file), *map(str, (*size, bits, number))], check=True
+            )
+        small = [
+            image.deepened(np.zeros((512, 512, 3), np.uint8))
+            if bits == 16
+            else np.zeros((512, 512, 3), np.uint8)
+        ] * 2
+        finish(scene.read(small), Path(name) / f"small{suffix}")  # compiles, loads libraries
+        before = peak()
+        read = scene.read(files)
+        after = peak()
+        finish(read, Path(name) / f"out{suffix}")
+        return f"| {megapixels:g} | {bits} | {(after - before) / 1e9:.2f} | {(peak() - before) / 1e9:.2f} |"
+
+
+WRITER = """
+import sys
+import numpy as np
+from ditfuse_jax import image
+file, height, width, bits, seed = sys.argv[1], *map(int, sys.argv[2:])
+rows = np.random.default_rng(seed).integers(0, 2**bits, (1024, 1024, 3)).astype(f"uint{bits}") // 8
+image.write(file, np.tile(rows, (height // 1024 + 1, width // 1024 + 1, 1))[:height, :width], metadata={})
+"""
+
+
+def finish(read: scene.Scene, out: Path) -> None:
+    """The result of bands that show the sources, to a file."""
+    tiling = tiles.tiling(*read.size, tile=TILE, unit=UNIT)
+
+    def maps():
+        for corner in tiling.corners:
+            both = [image.to_pixels(read.seen(tiles.cut(pixels, tiling, corner))) for pixels in read.pixels]
+            yield np.concatenate([both[0], *both], axis=-1)
+
+    bits = image.bits_of(read.pixels[0])
+    bands = tiles.bands(maps(), tiling)
+    how = {"strength": 1.0, "kind": None, "bits": bits, "profile": read.origin.profile, "maps": False}
+    made = native.finish(bands, read.pixels, **how)
+    image.write(out, made.image, metadata={}, origin=read.origin)
+
+
+def peak() -> int:
+    """Bytes: the most that was resident so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    main()
