@@ -3,13 +3,12 @@
 
     python benchmarks/picture_memory.py --megapixels 24 100 --bits 8 16
 
-Each row is a process of its own: it reads a pair of files, makes the result of bands as they come from the tiles
-(no network runs: the bands are the sources), and writes it, as `infer.py` does. What is told is the largest
-resident memory above that of the same process before it read.
+Each row is a process of its own: it reads a pair of files, makes the result of bands as they come from the
+tiles (no network runs: the bands are the sources), and writes it, as `infer.py` does. What is told is the
+largest resident memory above that of the same process before it read. Linux alone counts so.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,6 @@ from ditfuse_jax.inference import native, scene, tiles
 
 TILE = (256, 256)  # of the demo checkpoint
 UNIT = 16
-MIB = 2**20
-PATTERN = 1024  # pixels: what the pictures repeat
 
 
 def main() -> None:
@@ -37,14 +34,11 @@ def main() -> None:
     if flags.row:
         print(row(flags.megapixels[0], flags.bits[0], flags.suffix))
         return
-    print("| megapixels | bits | read | read, rebuilt, written |\n|---|---|---|---|")
+    print("| megapixels | bits | read | read, rebuilt, written |\n|---|---|---|---|", flush=True)
     for megapixels in flags.megapixels:
         for bits in flags.bits:
             asked = ["--row", "--megapixels", str(megapixels), "--bits", str(bits), "--suffix", flags.suffix]
-            made = subprocess.run(
-                [sys.executable, __file__, *asked], check=True, capture_output=True, text=True
-            )
-            print(made.stdout.strip(), flush=True)
+            subprocess.run([sys.executable, __file__, *asked], check=True)
 
 
 def row(megapixels: float, bits: int, suffix: str) -> str:
@@ -54,20 +48,17 @@ def row(megapixels: float, bits: int, suffix: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         files = [Path(name) / f"{number}{suffix}" for number in (1, 2)]
         for number, file in enumerate(files):
-            subprocess.run(
-                [sys.executable, "-c", WRITER, str(file), *map(str, (*size, bits, number))], check=True
-            )
-        small = [
-            image.deepened(np.zeros((512, 512, 3), np.uint8))
-            if bits == 16
-            else np.zeros((512, 512, 3), np.uint8)
-        ] * 2
-        finish(scene.read(small), Path(name) / f"small{suffix}")  # compiles, loads libraries
-        before = peak()
+            asked = map(str, (file, *size, bits, number))
+            subprocess.run([sys.executable, "-c", WRITER, *asked], check=True)
+        small = np.zeros((512, 512, 3), f"uint{bits}")
+        finish(scene.read([small, small]), Path(name) / f"small{suffix}")  # compiles, loads libraries
+        before = told("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         read = scene.read(files)
-        after = peak()
+        after = told("VmHWM")
         finish(read, Path(name) / f"out{suffix}")
-        return f"| {megapixels:g} | {bits} | {(after - before) / 1e9:.2f} | {(peak() - before) / 1e9:.2f} |"
+        most = told("VmHWM")
+        return f"| {megapixels:g} | {bits} | {(after - before) / 1e9:.2f} | {(most - before) / 1e9:.2f} |"
 
 
 WRITER = """
@@ -96,9 +87,10 @@ def finish(read: scene.Scene, out: Path) -> None:
     image.write(out, made.image, metadata={}, origin=read.origin)
 
 
-def peak() -> int:
-    """Bytes: the most that was resident so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def told(field: str) -> int:
+    """Bytes that this process has in memory, VmRSS, or had at the most, VmHWM."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":

@@ -258,8 +258,13 @@ class DiTFuse:
             each.append(self._fuse([one.pictures], *own, on_step, depth, options))
         return ([result for (result,) in row] for row in zip(*each, strict=True))
 
-    def plan(self, height: int, width: int, prompt: str, **options) -> Plan:
-        """What fusing a pair of this size will cost; runs but a short product, for the machine's speed."""
+    def plan(
+        self, height: int, width: int, prompt: str, *, bits: int = 8, maps: bool = True, **options
+    ) -> Plan:
+        """What fusing a pair of this size will cost; runs but a short product, for the machine's speed.
+
+        bits: of sources and result. maps: as in `fuse`.
+        """
         chosen = self.settings(**options)
         names = branches(Guidance(chosen.guidance, chosen.image_guidance))
         tiling = shapes.choose_tiles(height, width, self.config.shapes, chosen)
@@ -282,6 +287,8 @@ class DiTFuse:
             settings=chosen,
             sizes=stored,
             max_scores=self.transformer.tuning.max_scores,
+            bits=bits,
+            maps=maps,
         )
 
     def settings(self, **options) -> SamplingConfig:

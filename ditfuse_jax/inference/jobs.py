@@ -258,10 +258,12 @@ def _fuse(
         image.check_fits(job.out, *size)
     chosen = options.values(settings)
     depth = image.depth_of(group[0].out, bits, first)
-    plan = model.plan(*size, group[0].prompt, **chosen)
+    how = {"bits": depth, "maps": any(job.weights or job.invented for job in group)}
+    kept = how["maps"] or len(pictures) > 2  # a stack needs the maps of its decisions
+    plan = model.plan(*size, group[0].prompt, bits=max(first, depth), maps=kept, **chosen)
     plan = plan._replace(decisions=len(pictures) - 1, bits=(first, depth))
-    how = {"seed": seed, "bits": depth, "maps": any(job.weights or job.invented for job in group)}
     prompts = [job.prompt for job in group]
+    how |= {"seed": seed}
     results = model.fuse_prompts(pictures, prompts, on_step=lambda *_: watch.on_step(), **how, **chosen)
     for job in group:
         watch.on_plan(job, plan)

@@ -132,8 +132,8 @@ def _block(originals: Sequence[np.ndarray], rows: np.ndarray, columns: np.ndarra
 def _strips(bands: Iterable[np.ndarray], height: int) -> Iterator[tuple[int, Callable]]:
     """(top, cut) for top 0, BLOCK, 2 BLOCK ..., as soon as the bands reach so far.
 
-    cut(columns) gives maps [SIDE, SIDE, C] whose row i is row top - HALO + i of the picture. Bands are held as
-    they come and dropped when the strips are past them: joined, they would be in memory twice.
+    cut(columns) gives maps [SIDE, SIDE, C] whose row i is row top - HALO + i of the picture. Bands are held
+    as they come and dropped when the strips are past them: joined, they would be in memory twice.
     """
     held, start, stop, top = [], 0, 0, 0  # rows start .. stop of the picture
     for band in bands:

@@ -17,7 +17,11 @@ ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its programs (measured, tiny model)
 BATCH_BYTES = 400_000_000  # of working memory for a batch of tiles
 MOST_TILES = 8  # in a batch: beyond, a device gains nothing
-PIXEL_BYTES = 64  # of a picture: sources, result in float32 and 8 bit, two maps, copies in passing
+PIXEL_BYTES = {
+    8: 24,
+    16: 34,
+}  # of a picture: sources, result, copies in passing (benchmarks/picture_memory.py)
+KEPT_BYTES = 20  # more, where unrounded pixels and both maps are kept, float32
 MAP_BYTES = 36  # more, where result and round trips are in memory at full size
 
 
@@ -51,6 +55,8 @@ def plan(
     settings: SamplingConfig,
     sizes: tuple[int, int],
     max_scores: int,
+    bits: int,
+    maps: bool,
 ) -> Plan:
     """The plan of one fusion.
 
@@ -58,6 +64,7 @@ def plan(
       rows: of one image, a row per branch in `names`.
       sizes: (number, bytes) of all parameters.
       max_scores: attention scores in memory at once, see `Tuning`.
+      bits, maps: of sources and result, as in `DiTFuse.fuse`.
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
@@ -65,8 +72,8 @@ def plan(
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
     tokens_need = token_bytes(config.model, *shape) + score_bytes(config.model, *shape, max_scores)
     working = batch * max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
-    pixels = geometry.native[0] * geometry.native[1] * (PIXEL_BYTES + (0 if tiling else MAP_BYTES))
-    memory = RUNTIME_BYTES + sizes[1] + working + (pixels if settings.fidelity or tiling else 0)
+    each = PIXEL_BYTES[bits] + (KEPT_BYTES if maps else 0) + (0 if tiling else MAP_BYTES)
+    memory = RUNTIME_BYTES + sizes[1] + working + geometry.native[0] * geometry.native[1] * each
     trained = bool(config.shapes.exact)
     time = _seconds(config, tokens, geometry, tiling, settings)
     return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory, time)

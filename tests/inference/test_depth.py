@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth, colours and what else a file holds, through a whole fusion."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,3 +131,31 @@ def test_every_picture_of_a_stack_is_read_once(tmp_path, model, monkeypatch):
     monkeypatch.setattr(stack.image, "read_picture", lambda source: read.append(source) or original(source))
     model.fuse(files, task="mff", fidelity=1.0, **FAST)
     assert [source for source in read if not isinstance(source, im.Picture)] == files
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_large_picture_is_in_memory_once(tmp_path, bits):
+    """Arrays of NumPy, as tracemalloc counts them: sources, result, and bands of a few hundred rows."""
+    pixels = np.tile(deep(height=64, width=64), (40, 6, 1))[:2400, :350]
+    im.write(tmp_path / "a.png", im.shallow(pixels) if bits == 8 else pixels, metadata={})
+    one = pixels.size * bits // 8
+    tracemalloc.start()
+    read = scene.read([tmp_path / "a.png"] * 2)
+    assert tracemalloc.get_traced_memory()[1] < 2.5 * one + 2e6
+    bands = (np.zeros((192, 350, 9), np.float32) for _ in range(0, 2400, 192))
+    made = native.finish(bands, read.pixels, strength=1.0, kind="multi-focus", bits=bits, maps=False)
+    assert tracemalloc.get_traced_memory()[1] < 3 * one + 60e6
+    tracemalloc.stop()
+    assert made.image.nbytes == one
+
+
+def test_the_plan_counts_pictures_and_what_is_kept(model):
+    plans = {
+        (bits, maps): model.plan(4000, 6000, "Fuse both.", fidelity=1.0, bits=bits, maps=maps).memory
+        for bits in (8, 16)
+        for maps in (False, True)
+    }
+    small = model.plan(1024, 1024, "Fuse both.", fidelity=1.0, maps=False, tiles="on").memory
+    assert 0.4e9 < plans[8, False] - small < 0.7e9
+    assert plans[8, False] < plans[16, False] < plans[8, False] + 0.5e9
+    assert plans[8, True] - plans[8, False] == 20 * 24_000_000
