@@ -17,10 +17,8 @@ ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 440_000_000  # Python, JAX, the tokenizer, compiling and its programs (measured, tiny model)
 BATCH_BYTES = 400_000_000  # of working memory for a batch of tiles
 MOST_TILES = 8  # in a batch: beyond, a device gains nothing
-PIXEL_BYTES = {
-    8: 24,
-    16: 34,
-}  # of a picture: sources, result, copies in passing (benchmarks/picture_memory.py)
+# Bytes a pixel, by bits: sources, result, copies in passing (benchmarks/picture_memory.py)
+PIXEL_BYTES = {8: 24, 16: 34}
 KEPT_BYTES = 20  # more, where unrounded pixels and both maps are kept, float32
 MAP_BYTES = 36  # more, where result and round trips are in memory at full size
 
