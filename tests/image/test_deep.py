@@ -41,6 +41,7 @@ def test_deep_tiffs_of_other_programs(tmp_path, order, kind):
     tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(array), byteorder=order, **how)
     found = im.read_picture(tmp_path / "a.tif")
     np.testing.assert_array_equal(found.pixels, wanted)
+    np.testing.assert_array_equal(im.read_file(tmp_path / "a.tif"), np.rint(wanted / 257))  # training
     assert im.read_size(tmp_path / "a.tif") == (20, 24)
 
 
@@ -56,8 +57,9 @@ def test_floats_that_are_no_brightness_are_refused(tmp_path, worst):
     values[3, 4, 1] = worst
     for number, array in enumerate((values, values[..., 1])):
         tifffile.imwrite(tmp_path / f"{number}.tif", array, photometric="rgb" if number == 0 else None)
-        with pytest.raises(im.BadFile, match=f"{number}.tif: values .* lie outside 0 .. 1; save it as"):
-            im.read_picture(tmp_path / f"{number}.tif")
+        for read in (im.read_picture, im.read_file):  # inference, training
+            with pytest.raises(im.BadFile, match=f"{number}.tif: values .* lie outside 0 .. 1; save it as"):
+                read(tmp_path / f"{number}.tif")
 
 
 def test_deep_cmyk_becomes_srgb(tmp_path):
