@@ -166,7 +166,7 @@ def test_the_plan_names_tiles_and_their_memory(model):
     small = model.plan(1000, 1000, PROMPT, fidelity=1.0, max_side=256)
     assert "size        1000 x 1000, in 25 tiles of 256 x 256, " in describe(small)
     large = model.plan(3000, 4000, PROMPT, fidelity=1.0, max_side=256)
-    assert 500e6 < large.memory - small.memory < 1.5e9
+    assert 300e6 < large.memory - small.memory < 1e9
     assert large.memory < 3e9
     assert model.plan(1000, 1000, PROMPT, fidelity=1.0, max_side=256, tiles="off").tiling is None
     assert model.plan(1000, 1000, PROMPT, max_side=256).tiling is None
