@@ -2,6 +2,7 @@
 """Pictures: read what a camera wrote, keep the geometry, write atomically; levels <-> floats only here."""
 
 from ditfuse_jax.image.colour import convert, convert_floats
+from ditfuse_jax.image.counts import read_counts
 from ditfuse_jax.image.geometry import (
     MAX_ASPECT,
     MIN_SIDE,
@@ -58,6 +59,7 @@ __all__ = [
     "is_picture",
     "luma",
     "read",
+    "read_counts",
     "read_depth",
     "read_file",
     "read_labels",

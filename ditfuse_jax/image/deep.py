@@ -84,6 +84,14 @@ def strips(file: Path, *, inverse: bool, grey_profile: bool) -> Iterator[np.ndar
         yield to_levels(values.reshape(rows, image.width, image.bands), inverse=inverse)
 
 
+def values(file: Path) -> np.ndarray:
+    """What a PNG or TIFF stores, [H, W, channels], unchanged. Raises an error of libvips for damage."""
+    image = _open(file)
+    return np.frombuffer(image.write_to_memory(), NUMBERS[image.format]).reshape(
+        image.height, image.width, image.bands
+    )
+
+
 NUMBERS = {
     **{"uchar": np.uint8, "char": np.int8, "ushort": np.uint16, "short": np.int16},
     **{"uint": np.uint32, "int": np.int32, "float": np.float32, "double": np.float64},

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thermal pictures for the model: counts of 12 to 16 bits stretched to 8, and colours for what came of them.
+
+    u = (count - low) / (high - low)       low, high: the range, by default the 1st and the 99th percentile
+    0 <= u <= 1 is a straight line over all levels but KNEE of them at each end; beyond, the levels run out
+    ever more slowly and so keep their order: nothing is clipped.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ditfuse_jax import image
+
+PERCENTILES = (1.0, 99.0)
+KNEE = 0.05  # of the levels, at each end
+NARROW = 0.05  # of the range that a picture could use: under it, hardly anything is to be seen
+PALETTES = ("inferno", "magma", "plasma", "viridis", "turbo", "hot", "jet", "bone")
+
+
+class Range(NamedTuple):
+    """Of counts."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.6g} {self.high:.6g}"
+
+
+def used(counts: np.ndarray) -> Range:
+    """The range of one picture, float32 [H, W]."""
+    low, high = (float(value) for value in np.percentile(counts, PERCENTILES))
+    return Range(low, high if high > low else low + 1.0)
+
+
+def stretched(counts: np.ndarray, limits: Range) -> np.ndarray:
+    """uint8 [H, W, 3] of counts float32 [H, W]."""
+    u = (counts - np.float32(limits.low)) / np.float32(limits.high - limits.low)
+    slope = (1 - 2 * KNEE) / KNEE
+    inner = KNEE + (1 - 2 * KNEE) * u
+    below = KNEE / (1 + slope * np.maximum(0, -u))
+    above = 1 - KNEE / (1 + slope * np.maximum(0, u - 1))
+    levels = np.where(u < 0, below, np.where(u > 1, above, inner))
+    return np.repeat(np.rint(255 * levels).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def share_used(picture: np.ndarray) -> float:
+    """How much of its 255 levels a uint8 [H, W, 3] uses, specks left out."""
+    low, high = np.percentile(image.luma(picture), (0.1, 99.9))
+    return float(high - low) / 255
+
+
+def coloured(fused: np.ndarray, weights: np.ndarray, infrared: np.ndarray, palette: str) -> np.ndarray:
+    """The result with the infrared's share in colours: F + (1 - w) (palette(I) - I), uint8 [H, W, 3].
+
+    Args:
+      fused: uint8 [H, W, 3]. weights: float32 [H, W], 1 where the visible source was taken.
+      infrared: uint8 [H, W, 3]. palette: one of PALETTES.
+    """
+    grey = np.rint(image.luma(infrared)).astype(np.uint8)
+    table = getattr(cv2, f"COLORMAP_{palette.upper()}")
+    colours = cv2.cvtColor(cv2.applyColorMap(grey, table), cv2.COLOR_BGR2RGB)
+    share = (1 - weights)[..., None]
+    made = fused + share * (colours.astype(np.float32) - infrared)
+    return np.rint(np.clip(made, 0, 255)).astype(np.uint8)
