@@ -9,14 +9,15 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "ditfuse_jax"
-BASE = {"bounds", "config", "image", "prompt", "task", "text", "places"}  # image is a folder of its own
+BASE = {"bounds", "config", "image", "prompt", "scenes", "task", "text", "places"}  # image: a folder
 BELOW = {  # room -> the rooms that it may import from, besides the files at the base
     "ops": set(),
     "image": set(),
     "models": {"ops"},
     "checkpoints": {"models", "ops"},
     "fidelity": set(),
-    "inference": {"fidelity", "checkpoints", "models", "ops"},
+    "registration": set(),
+    "inference": {"fidelity", "registration", "checkpoints", "models", "ops"},
     "data": set(),
     "training": {"data", "checkpoints", "models", "ops"},
     "evaluation": {"inference", "fidelity", "data", "checkpoints", "models"},

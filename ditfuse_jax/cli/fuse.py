@@ -3,14 +3,16 @@
 
 import argparse
 import contextlib
+import dataclasses
 import sys
+import time
 from pathlib import Path
 
 import jax
 
 from ditfuse_jax import image, places
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import settings
+from ditfuse_jax.inference import preparation, settings
 from ditfuse_jax.task import PURPOSES, TASKS, request
 from ditfuse_jax.text import message
 
@@ -29,6 +31,13 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     )
     add_words(parser.add_argument_group("what to make"))
     add_files(parser.add_argument_group("files"))
+    preparation.add_flags(before := parser.add_argument_group("what is done to the pictures first"))
+    before.add_argument(
+        "--save-align",
+        type=Path,
+        metavar="FILE",
+        help="write how the pictures lie to each other, for --align",
+    )
     how = parser.add_argument_group("how (default: what the checkpoint says)")
     settings.add_flags(how)
     how.add_argument("--dtype", choices=("float32", "bfloat16"))
@@ -81,7 +90,12 @@ def add_files(files) -> None:
         "--image2", type=Path, help="infrared, near-focused or under-exposed image; default: an example"
     )
     files.add_argument(
-        "--image-dir", type=Path, help="folder of scenes: image1/, image2/ and so on with the same names"
+        "--image-dir",
+        type=Path,
+        help="folder of scenes: image1/, image2/ and so on, vis/, ir/, over/, under/ with the same names",
+    )
+    files.add_argument(
+        "--image-dirs", type=Path, nargs="+", metavar="DIR", help="the same, of folders of any names"
     )
     files.add_argument(
         "--resume", action="store_true", help="with --image-dir: skip what was made with the same settings"
@@ -117,33 +131,47 @@ def jobs_of(flags: argparse.Namespace):
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
         raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
-    example = not (flags.images or flags.image1 or flags.image2 or flags.image_dir)
+    folders = folders_of(flags)
+    example = not (flags.images or flags.image1 or flags.image2 or folders)
     asked = flags.task or flags.prompt or flags.prompt_file or segment
     task = EXAMPLE_TASK if example and not asked else flags.task
     words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
-    if flags.prompt_file and (flags.image_dir or flags.prompt):
+    if flags.prompt_file and (folders or flags.prompt):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
         )
-    if (flags.weights or flags.invented) and (flags.image_dir or flags.prompt_file):
+    if (flags.weights or flags.invented) and (folders or flags.prompt_file):
         raise ValueError("--weights and --invented are files beside one picture; fuse one pair at a time")
-    if flags.format and not flags.image_dir:
+    if flags.save_align and (folders or flags.prompt_file or flags.align == "off"):
+        raise ValueError(
+            "--save-align measures one scene: fuse it alone and without --align off, then use the file"
+        )
+    if flags.format and not folders:
         raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
-    if flags.resume and not flags.image_dir:
+    if flags.resume and not folders:
         raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
-    if flags.image_dir:
+    if folders:
         if flags.images or flags.image1 or flags.image2:
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
-        return jobs.folder_jobs(flags.image_dir, prompt, flags.out or Path("fused"), form=form)
+        return jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
     images = images_of(flags)
     if flags.prompt_file:
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
         return jobs.prompt_jobs(images, prompts, flags.out or Path("fused")), []
     prompt = request(flags.prompt, **words)
     out = flags.out or Path("fused.png")
-    return [jobs.Job(images, prompt, out, flags.weights, flags.invented)], []
+    return [jobs.Job(images, prompt, out, flags.weights, flags.invented, flags.save_align)], []
+
+
+def folders_of(flags: argparse.Namespace) -> list[Path]:
+    """The folder that holds all, or those of image 1, 2 ...; none for single files."""
+    if flags.image_dirs and flags.image_dir:
+        raise ValueError("--image-dir holds the folders that --image-dirs names; give one of the two")
+    if flags.image_dirs and len(flags.image_dirs) == 1:
+        raise ValueError(f"--image-dirs {flags.image_dirs[0]}: one folder is no pair; give two or more")
+    return [flags.image_dir] if flags.image_dir else flags.image_dirs or []
 
 
 def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:
@@ -173,11 +201,11 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Namespace) -> list:
+def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Namespace, how) -> list:
     """What --resume leaves to do; says what it found."""
     from ditfuse_jax.inference import jobs
 
-    left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint, bits=flags.bits)
+    left = jobs.unfinished(todo, chosen, seed=flags.seed, checkpoint=checkpoint, bits=flags.bits, how=how)
     if finished := len(todo) - len(left):
         say(flags, f"finished    {finished} pictures are there already")
     if other := sum(one.out.exists() for one in left):
@@ -204,25 +232,34 @@ def fuse(flags: argparse.Namespace) -> int:
 
     flags.checkpoint = pretrained.on_command_line(flags.checkpoint)
     flags.lora = pretrained.adapter_on_command_line(flags.lora)
+    how = preparation.given(flags)
     wanted, failed = jobs_of(flags)
+    folder = bool(folders_of(flags))
     jobs.check_outputs(wanted, overwrite=flags.overwrite, bits=flags.bits)
     options = settings.given(flags)
-    pictures = [] if flags.image_dir else wanted[0].images  # a folder goes on past bad ones
+    pictures = [] if folder else wanted[0].images  # a folder goes on past bad ones
     chosen = check(flags.checkpoint, pictures, **options)
+    jobs.check_apart(pictures)
     if stack.is_stack(wanted[0].images if wanted else ()):
         stack.check(wanted[0].images, kind=kind_of(wanted[0].prompt), strength=chosen.fidelity)
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
+    if how.palette and chosen.fidelity == 0:
+        raise ValueError("fidelity 0 fits no weights; add --fidelity 1 for --palette")
+    how = with_one_range(wanted, how) if folder else how
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
-        todo = unfinished(wanted, model.checkpoint_id, chosen, flags) if flags.resume else wanted
+        todo = unfinished(wanted, model.checkpoint_id, chosen, flags, how) if flags.resume else wanted
         with watching(flags, len(todo), chosen.steps) as watch:
             for failure in failed if flags.json else ():
                 watch.on_failure(failure)
-            how = {"seed": flags.seed, "go_on": bool(flags.image_dir), "overwrite": flags.overwrite}
-            how["bits"] = flags.bits
-            report = jobs.run(model, todo, chosen, watch=watch, **how)
+            asked = {"seed": flags.seed, "go_on": folder, "overwrite": flags.overwrite, "bits": flags.bits}
+            start = time.monotonic()
+            report = jobs.run(model, todo, chosen, watch=watch, how=how, **asked)
+            seconds = time.monotonic() - start
+        if folder and report.written:
+            say(flags, f"frames      {len(report.written)}, {len(report.written) / seconds:.3g} a second")
         say(flags, "programs    {} compiled, {} from the cache".format(*compiled()))
     failed += report.failed
     if failed:
@@ -230,6 +267,16 @@ def fuse(flags: argparse.Namespace) -> int:
         print(f"{len(failed)} of {count} pairs failed:", file=sys.stderr)
         print("\n".join(f"  {failure.message}" for failure in failed), file=sys.stderr)
     return 1 if failed else 0
+
+
+def with_one_range(wanted, how):
+    """Frames of one folder share the range of their thermal pictures, so that equal counts look equal."""
+    from ditfuse_jax.inference import prepare
+    from ditfuse_jax.prompt import kind_of
+
+    thermal = [job.images[1] for job in wanted if kind_of(job.prompt) == prepare.INFRARED]
+    limits = None if how.thermal_range else prepare.one_range(thermal)
+    return how if limits is None else dataclasses.replace(how, thermal_range=tuple(limits))
 
 
 def main(arguments: list[str], prog: str = "infer.py") -> int:

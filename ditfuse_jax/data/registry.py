@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ditfuse_jax import scenes
 from ditfuse_jax.config import closest
-from ditfuse_jax.image import FORMATS
 
 # Index -> class in the words of the instruction library; what it has no word for is "other".
 MSRS_CLASSES = ("other", "car", "person", "bicycle", "other", "other", "fence", "cone", "other")
@@ -67,11 +67,11 @@ class Dataset:
 def _sides(folder: Path, layout: Split) -> Iterator[Pair]:
     """Pairs with equal stems, once the sides' own suffixes are gone."""
     first, second = (
-        _stems(folder / layout.first, layout.strip[0]),
-        _stems(folder / layout.second, layout.strip[1]),
+        scenes.one_each(folder / layout.first, ending=layout.strip[0]),
+        scenes.one_each(folder / layout.second, ending=layout.strip[1]),
     )
-    target = _stems(folder / layout.target, layout.strip[2]) if layout.target else {}
-    labels = _stems(folder / layout.labels) if layout.labels else {}
+    target = scenes.one_each(folder / layout.target, ending=layout.strip[2]) if layout.target else {}
+    labels = scenes.one_each(folder / layout.labels) if layout.labels else {}
     for stem, file in first.items():
         expected = [(layout.second, second), (layout.target, target), (layout.labels, labels)]
         absent = [part for part, files in expected if part and stem not in files]
@@ -82,18 +82,13 @@ def _sides(folder: Path, layout: Split) -> Iterator[Pair]:
 
 def _stacks(folder: Path, layout: Split) -> Iterator[Pair]:
     """Of stacks `NUMBER/1.JPG ...`, dark to bright, the neighbours of the middle shot: +1 EV and -1 EV."""
-    targets = _stems(folder / layout.target)
+    targets = scenes.one_each(folder / layout.target)
     for scene in sorted(f for f in (folder / layout.first).iterdir() if f.name in targets and f.is_dir()):
-        shots = sorted(_stems(scene).items(), key=lambda shot: int(shot[0]))
+        shots = sorted(scenes.one_each(scene).items(), key=lambda shot: int(shot[0]))
         if len(shots) < 3:
             raise ValueError(f"{scene} holds {len(shots)} exposures; a stack needs three or more")
         middle = len(shots) // 2
         yield Pair(shots[middle + 1][1], shots[middle - 1][1], targets[scene.name])
-
-
-def _stems(folder: Path, strip: str = "") -> dict[str, Path]:
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in FORMATS]
-    return {f.stem.removesuffix(strip): f for f in files}
 
 
 _INFRARED = "visible, infrared"

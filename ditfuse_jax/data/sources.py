@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax import image, places, text
+from ditfuse_jax import image, places, scenes
 from ditfuse_jax.config import one_of
 from ditfuse_jax.data import jsonl, registry, segmentation
 from ditfuse_jax.data.config import FORMATS
 
-# (source 1, source 2) folders: visible / far / over-exposed first. Which of a and b is far is not known.
-SIDES = (("vis", "ir"), ("vi", "ir"), ("over", "under"), ("a", "b"), ("image1", "image2"))
 TARGET_FOLDER = "target"  # of a pair folder, optional
 
 
@@ -91,23 +89,19 @@ def find(source_format: str, path: str, root: Path, names: str | None = None, *,
 
 
 def photos(folder: Path, names: str | None) -> list[Item]:
-    files = _by_stem(folder)
+    files = scenes.one_each(folder)
     return [Item((files[stem],)) for stem in _chosen(files, folder, names)]
 
 
 def pairs(folder: Path, names: str | None) -> list[Item]:
-    """A folder with one of SIDES below it, stems alike; `target` beside them is used when there."""
-    sides = next(
-        (side for side in SIDES if (folder / side[0]).is_dir() and (folder / side[1]).is_dir()), None
-    )
-    if sides is None:
-        raise ValueError(f"{folder} has no two folders of {', '.join('/'.join(s) for s in SIDES)}")
-    first, second = (_by_stem(folder / side) for side in sides)
-    target = _by_stem(folder / TARGET_FOLDER) if (folder / TARGET_FOLDER).is_dir() else None
+    """A folder with one of `scenes.SIDES` below it, stems alike; `target` beside them is used when there."""
+    sides = scenes.sides(folder)[:2]
+    first, second = map(scenes.one_each, sides)
+    target = scenes.one_each(folder / TARGET_FOLDER) if (folder / TARGET_FOLDER).is_dir() else None
     stems = _chosen(first, folder, names)
     return [
         Item(
-            (first[stem], _partner(second, stem, folder / sides[1])),
+            (first[stem], _partner(second, stem, sides[1])),
             _partner(target, stem, folder / TARGET_FOLDER) if target is not None else None,
         )
         for stem in stems
@@ -116,7 +110,7 @@ def pairs(folder: Path, names: str | None) -> list[Item]:
 
 def labelled(folder: Path, names: str | None) -> list[Item]:
     """`images/` and `labels/` with equal stems, and classes.txt."""
-    images, labels = _by_stem(folder / "images"), _by_stem(folder / "labels")
+    images, labels = scenes.one_each(folder / "images"), scenes.one_each(folder / "labels")
     stems = _chosen(images, folder, names)
     return [Item((images[s],), labels=_partner(labels, s, folder / "labels")) for s in stems]
 
@@ -172,23 +166,9 @@ def check_sizes(item: Item, sizes: list[tuple[int, int]]) -> None:
             )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in image.FORMATS}
-
-
 def _chosen(files: dict[str, Path], folder: Path, names: str | None) -> list[str]:
     """The listed stems, or all. A listed stem without a file is an error."""
-    if names is None:
-        return list(files)
-    if not (folder / names).is_file():
-        raise ValueError(f"{folder / names} is missing; it should list stems, one a line")
-    stems = [stem for line in text.lines(folder / names) for stem in line.split()]
-    missing = [stem for stem in stems if stem not in files]
-    if missing:
-        raise ValueError(f"{folder / names} lists {missing[0]}, which {folder} does not hold")
-    return stems
+    return list(files) if names is None else scenes.listed(folder / names, files)
 
 
 def _partner(files: dict[str, Path], stem: str, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ditfuse_jax import image
+from ditfuse_jax import scenes
 
 
 class Files(NamedTuple):
@@ -31,19 +31,14 @@ class Listing(NamedTuple):
 
 def by_stem(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The images of a folder by stem, and a line for each stem that is there twice. Raises ValueError."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give a folder of images")
-    found, problems = {}, []
-    for file in sorted(folder.iterdir()):
-        if not (image.is_picture(file) and file.is_file()):
-            continue
-        if file.stem in found:
-            problems.append(f"{file}: {found[file.stem].name} has the same stem and is used; remove one")
-            continue
-        found[file.stem] = file
-    if not found:
+    found = scenes.by_stem(folder)
+    problems = [
+        f"{other}: {used.name} has the same stem and is used; remove one"
+        for used, other in found.twice.values()
+    ]
+    if not found.files:
         raise ValueError(f"{folder} holds no images; give the folder they are in")
-    return found, problems
+    return found.files, problems
 
 
 def pair(
@@ -56,18 +51,18 @@ def pair(
       truth: a folder, or None. baselines: methods of baselines.py, computed on the spot for every scene.
     Raises ValueError where nothing is left.
     """
-    scenes, problems = _scenes(sides, truth)
+    known, problems = _scenes(sides, truth)
     files = []
     for method, folder in fused.items():
         results, twice = by_stem(folder)
         problems += twice
-        problems += [f"{folder}: no result for {stem}" for stem in sorted(set(scenes) - set(results))]
+        problems += [f"{folder}: no result for {stem}" for stem in sorted(set(known) - set(results))]
         problems += [
-            f"{results[stem]}: no sources of this name" for stem in sorted(set(results) - set(scenes))
+            f"{results[stem]}: no sources of this name" for stem in sorted(set(results) - set(known))
         ]
-        for stem in sorted(set(scenes) & set(results)):
-            files.append(scenes[stem]._replace(method=method, fused=results[stem]))
-    files += [scene._replace(method=method) for method in baselines for scene in scenes.values()]
+        for stem in sorted(set(known) & set(results)):
+            files.append(known[stem]._replace(method=method, fused=results[stem]))
+    files += [scene._replace(method=method) for method in baselines for scene in known.values()]
     if not files:
         folders = ", ".join(map(str, (*sides, *fused.values())))
         raise ValueError(f"no file stem is in all of {folders}; name results like their sources")
@@ -81,14 +76,14 @@ def _scenes(sides: Sequence[Path], truth: Path | None) -> tuple[dict[str, Files]
         images, twice = by_stem(folder)
         found.append(images)
         problems += twice
-    scenes = {}
+    complete = {}
     for stem in sorted(set().union(*found)):
         lacking = [folder for folder, images in zip(places, found, strict=True) if stem not in images]
         problems += [f"{folder}: no image for {stem}" for folder in lacking]
         if not lacking:
             first, second, *target = (images[stem] for images in found)
-            scenes[stem] = Files("", stem, first, second, None, target[0] if target else None)
-    return scenes, problems
+            complete[stem] = Files("", stem, first, second, None, target[0] if target else None)
+    return complete, problems
 
 
 def methods(folders: Sequence[str]) -> dict[str, Path]:

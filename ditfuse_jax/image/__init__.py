@@ -3,6 +3,7 @@
 
 from ditfuse_jax.image.colour import convert, convert_floats
 from ditfuse_jax.image.counts import read_counts
+from ditfuse_jax.image.decode import with_alpha
 from ditfuse_jax.image.geometry import (
     MAX_ASPECT,
     MIN_SIDE,
@@ -72,5 +73,6 @@ __all__ = [
     "to_image",
     "to_levels",
     "to_pixels",
+    "with_alpha",
     "write",
 ]

@@ -59,4 +59,4 @@ def check_same_size(first: np.ndarray, second: np.ndarray, names: tuple[str, str
             f"{name} {image.shape[1]} x {image.shape[0]}"
             for name, image in zip(names, (first, second), strict=True)
         )
-        raise ValueError(f"different sizes: {sizes}; register the pair, then crop or resize both to one size")
+        raise ValueError(f"different sizes: {sizes}; crop or resize both to one size, or add --resize-second")

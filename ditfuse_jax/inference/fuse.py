@@ -23,12 +23,14 @@ from ditfuse_jax.inference import (
     arrays,
     native,
     passes,
+    prepare,
     pretrained,
     sampler,
     scene,
     settings,
     shapes,
     stack,
+    thermal,
     tiles,
 )
 from ditfuse_jax.inference.native import Native
@@ -36,6 +38,8 @@ from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.passes import Networks, Run, Sources
 from ditfuse_jax.inference.plan import Plan, plan
+from ditfuse_jax.inference.preparation import Preparation
+from ditfuse_jax.inference.prepare import Prepared, Told
 from ditfuse_jax.inference.scene import Scene
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.inference.timings import Stopwatch, Timings
@@ -56,6 +60,7 @@ class Fused(NamedTuple):
     invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
     explained: float | None  # share of the pixels that the sources explain
     origin: Origin  # of the first input: the profile that says the colours of `image`, EXIF, XMP, alpha
+    told: Told = Told()  # how the sources were prepared: notes, alignments
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,12 @@ class DiTFuse:
         on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
         bits: str | int = "auto",
         maps: bool = True,
+        align: str = "off",
+        crop: bool = False,
+        resize_second: bool = False,
+        deghost: str = "off",
+        thermal_range: tuple[float, float] | None = None,
+        palette: str | None = None,
         **options,
     ) -> Fused:
         """Fuses images of one size as the prompt or the task says.
@@ -152,6 +163,9 @@ class DiTFuse:
             stack: counted on over its decisions.
           bits: 8 or 16 of the result; "auto": as of the first image.
           maps: False leaves pixels, weights and invented away, which are most of the memory of a large one.
+          align: "off", "auto", "translation", "homography" or an alignment file; deghost: "off" or "auto";
+            crop, resize_second, thermal_range, palette: see `Preparation` and docs/photographs.md. What was
+            found is in `told` of the result.
           options: fields of `SamplingConfig`, such as steps=20; default: the checkpoint's.
         Raises ValueError for images that cannot be fused, see `image.read_picture`, for a request that
         contradicts itself, an unknown option, and weights that hold NaN.
@@ -160,8 +174,29 @@ class DiTFuse:
             raise ValueError(f"segment {segment!r} is one string; give a sequence of names, such as ['car']")
         words = request(prompt, task=task, segment=tuple(segment or ()), thing=object)
         images = arrays.readable(images, channels=channels, value_range=value_range)
-        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps}
-        return next(self.fuse_prompts(images, [words], **how, **options))
+        asked = Preparation(
+            align=align,
+            crop=crop,
+            resize_second=resize_second,
+            deghost=deghost,
+            thermal_range=thermal_range,
+            palette=palette,
+        )
+        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps or bool(palette)}
+        ready = self.prepare(images, words, asked, **options)
+        return finished(next(self.fuse_prompts(ready, [words], **how, **options)), ready, asked, maps=maps)
+
+    def prepare(self, images: Sequence, prompt: str, how: Preparation, **options) -> Prepared:
+        """The images as `fuse_prompts` takes them, see prepare.py; those of a stack are read when needed.
+
+        prompt: whose tag says what they are. options: as in `fuse`. Raises ValueError as `fuse` does.
+        """
+        kind, strength = kind_of(render(prompt)), self.settings(**options).fidelity
+        if stack.is_stack(images):
+            stack.check(images, kind=kind, strength=strength)
+        if how.palette and strength == 0:
+            raise ValueError("fidelity 0 fits no weights; add --fidelity 1 for --palette")
+        return prepare.prepare(images, kind=kind, how=how)
 
     def fuse_prompts(
         self,
@@ -353,6 +388,18 @@ def _finish(run: Run, bands, one: Scene, prompt: str) -> Native:
 
 def _fused(made: Native, one: Scene, latents: np.ndarray | None, timings: Timings) -> Fused:
     return Fused(**made._asdict(), latents=latents, timings=timings, origin=one.origin)
+
+
+def finished(made: Fused, ready: Prepared, how: Preparation, *, maps: bool) -> Fused:
+    """A result with what was told of its sources, and the colours of the palette.
+
+    maps: False leaves pixels, weights and invented away.
+    """
+    made = made._replace(told=ready.told)
+    if how.palette:
+        colours = thermal.coloured(made.image, made.weights, ready[1].pixels, how.palette)
+        made = made._replace(image=colours, pixels=image.to_pixels(colours))
+    return made if maps else made._replace(pixels=None, weights=None, invented=None)
 
 
 def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:

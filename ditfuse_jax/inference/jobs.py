@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ditfuse_jax import image
+from ditfuse_jax import image, scenes
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import maps, scene, stack
+from ditfuse_jax.inference import maps, stack
 from ditfuse_jax.inference import settings as options
-from ditfuse_jax.inference.fuse import DiTFuse, Fused
+from ditfuse_jax.inference.fuse import DiTFuse, Fused, finished
 from ditfuse_jax.inference.plan import Plan
+from ditfuse_jax.inference.preparation import Preparation
+from ditfuse_jax.registration import fixed
 from ditfuse_jax.text import lines
 
 AUTO = "auto"
+PLAIN = Preparation()
 
 
 class Job(NamedTuple):
@@ -25,6 +28,7 @@ class Job(NamedTuple):
     out: Path
     weights: Path | None = None  # also written: which source, per pixel
     invented: Path | None = None  # how far each pixel is from what the sources explain
+    alignment: Path | None = None  # how the pictures lie to each other
 
     @property
     def files(self) -> list[Path]:
@@ -49,55 +53,35 @@ class Watch(NamedTuple):
     on_step: Callable[[], None]  # after each sampling step
     on_done: Callable[[Job, Fused], None]
     on_failure: Callable[[Failure], None]
+    on_note: Callable[[Job, str], None]  # what was found in the pictures, before they are fused
 
 
-def folder_jobs(folder: Path, prompt: str, out: Path, *, form: str = AUTO) -> tuple[list[Job], list[Failure]]:
-    """One job per stem in `image1/`, `image2/`, ... of a folder, in order of names; results are
-    out/<stem>.<form>, with auto .jpg for a JPEG as image 1 and .png for all others.
+def folder_jobs(
+    folders: Sequence[Path], prompt: str, out: Path, *, form: str = AUTO
+) -> tuple[list[Job], list[Failure]]:
+    """One job per stem that all folders have, in order of names; results are out/<stem>.<form>, with auto
+    .jpg for a JPEG as image 1 and .png for all others.
 
-    Returns also a failure for each image without a partner, and for each stem that a folder has twice. Files
-    whose suffix is not of a picture are left out. Raises ValueError if there are no images at all, or if
-    `out` holds the inputs.
+    folders: of image 1, 2 ..., or one folder that holds them, see `scenes.sides`. Returns also a failure for
+    each image without a partner, and for each stem that a folder has twice. Files whose suffix is not of a
+    picture are left out. Raises ValueError if there are no images at all, or if `out` holds the inputs.
     """
-    names = ["image1", "image2"]
-    while (folder / f"image{len(names) + 1}").is_dir():
-        names.append(f"image{len(names) + 1}")
-    _check_apart(out, (folder, *(folder / name for name in names)))
-    sides = [_by_stem(folder / name) for name in names]
-    stems = sorted(set().union(*sides))
-    if not stems:
-        raise ValueError(f"{folder}: image1/ and image2/ hold no images; put pairs of the same name there")
-    jobs, lonely = [], []
-    for stem in stems:
-        target = out / f"{stem}{_suffix(sides[0].get(stem, ()), form)}"
-        if twice := next((side[stem] for side in sides if len(side.get(stem, ())) > 1), None):
-            names = f"{twice[1]} and {twice[0]}"
-            lonely.append(Failure(target, f"{names} have one name; rename or remove one of them"))
-        elif missing := next((name for name, side in zip(names, sides, strict=True) if stem not in side), ""):
-            have = next(side[stem][0] for side in sides if stem in side)
-            lonely.append(Failure(target, f"{have}: no image of the same name in {folder / missing}; add it"))
-        else:
-            jobs.append(Job(tuple(side[stem][0] for side in sides), prompt, target))
-    return jobs, lonely
+    sides = scenes.sides(folders[0]) if len(folders) == 1 else tuple(folders)
+    _check_apart(out, {*folders, *sides})
+    listing = scenes.together(sides)
+
+    def target(stem: str) -> Path:
+        return out / f"{stem}{_suffix(listing.first.get(stem), form)}"
+
+    jobs = [Job(files, prompt, target(stem)) for stem, files in listing.scenes.items()]
+    return jobs, [Failure(target(stem), message) for stem, message in listing.problems]
 
 
-def _suffix(first: Sequence[Path], form: str) -> str:
-    """Of the result whose image 1 is the only one of `first`."""
+def _suffix(first: Path | None, form: str) -> str:
+    """Of the result whose image 1 is `first`."""
     if form != AUTO:
         return f".{form}"
-    return ".jpg" if first and image.FORMATS.get(first[0].suffix.lower()) == "JPEG" else ".png"
-
-
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    if not folder.is_dir():
-        raise ValueError(
-            f"{folder} is no folder; --image-dir needs image1/ and image2/ with images of the same names"
-        )
-    found = {}
-    for file in sorted(folder.iterdir()):
-        if image.is_picture(file) and file.is_file():
-            found.setdefault(file.stem, []).append(file)
-    return found
+    return ".jpg" if first and image.FORMATS.get(first.suffix.lower()) == "JPEG" else ".png"
 
 
 def prompt_jobs(images: tuple[Path, ...], prompts: Sequence[str], out: Path) -> list[Job]:
@@ -126,7 +110,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, bits: str = AUTO) -> 
     inputs = {
         (file.st_dev, file.st_ino): path for path, file in _stats(path for job in jobs for path in job.images)
     }
-    targets = [file for job in jobs for file in job.files]
+    targets = [file for job in jobs for file in (*job.files, *filter(None, [job.alignment]))]
     for out, file in _stats(targets):
         if source := inputs.get((file.st_dev, file.st_ino)):
             raise ValueError(f"{out} is the input {source}, which would be lost; choose another name")
@@ -141,6 +125,8 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, bits: str = AUTO) -> 
             image.check_depth(job.out, int(bits))
         for file in job.files[1:]:
             maps.check_writable(file, overwrite=overwrite)
+        if job.alignment:
+            fixed.check_writable(job.alignment, overwrite=overwrite)
 
 
 def _same(file: Path, others: Sequence[Path]) -> bool:
@@ -181,19 +167,26 @@ def read_prompts(file: Path) -> list[str]:
 
 
 def unfinished(
-    jobs: Sequence[Job], settings: SamplingConfig, *, seed: int, checkpoint: str, bits: str = AUTO
+    jobs: Sequence[Job],
+    settings: SamplingConfig,
+    *,
+    seed: int,
+    checkpoint: str,
+    bits: str = AUTO,
+    how: Preparation = PLAIN,
 ) -> list[Job]:
     """Those whose result is not there yet, or was made with other settings.
 
     Results appear only when whole, see `image.write`; an empty file is none.
     """
-    how = {"seed": seed, "checkpoint": checkpoint, "bits": bits}
-    return [job for job in jobs if not _made(job, metadata(job, settings, **how))]
+    made = {"seed": seed, "checkpoint": checkpoint, "bits": bits, "how": how}
+    return [job for job in jobs if not _made(job, metadata(job, settings, **made))]
 
 
 def _made(job: Job, wanted: dict[str, str]) -> bool:
     found = image.read_metadata(job.out) or {}
-    return wanted.items() <= found.items() and wanted.get("bits") == found.get("bits")
+    same = all(wanted.get(name) == found.get(name) for name in ("bits", *PLAIN.names()))
+    return wanted.items() <= found.items() and same
 
 
 def run(
@@ -206,10 +199,12 @@ def run(
     go_on: bool,
     overwrite: bool = False,
     bits: str = AUTO,
+    how: Preparation = PLAIN,
 ) -> Report:
     """Makes all pictures; jobs with the same images follow each other, and share what they can.
 
     bits: of the results, see `image.BITS`; auto: as of image 1, as far as the format has them.
+    how: what is done to the pictures first.
 
     With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
     Raises ValueError as `check_outputs` does.
@@ -218,7 +213,7 @@ def run(
     written, failed = [], []
     for group in _by_scene(jobs):
         try:
-            made = _fuse(model, group, settings, seed, watch, overwrite, bits)
+            made = _fuse(model, group, settings, seed, watch, overwrite, bits, how)
             for job, _ in zip(group, made, strict=True):
                 written.append(job.out)
         except (ValueError, OSError) as error:
@@ -246,40 +241,54 @@ def _fuse(
     watch: Watch,
     overwrite: bool,
     bits: str,
+    how: Preparation,
 ) -> Iterator[Path]:
     """Fuses and writes jobs that share their images, one at a time."""
-    pictures = group[0].images
-    if stack.is_stack(pictures):
-        size, first = image.read_size(pictures[0]), image.read_depth(pictures[0])
-    else:
-        one = scene.read(pictures)  # once for all prompts
-        pictures, size, first = one.pictures, one.size, image.bits_of(one.pixels[0])
+    files, chosen = group[0].images, options.values(settings)
+    check_apart(files)
+    ready = model.prepare(files, group[0].prompt, how, **chosen)  # once for all prompts
+    first = image.read_depth(files[0]) if stack.is_stack(files) else ready[0].bits
     for job in group:
-        image.check_fits(job.out, *size)
-    chosen = options.values(settings)
+        image.check_fits(job.out, *ready.size)
+    for note in ready.told.notes:
+        watch.on_note(group[0], note)
     depth = image.depth_of(group[0].out, bits, first)
-    how = {"bits": depth, "maps": any(job.weights or job.invented for job in group)}
-    kept = how["maps"] or len(pictures) > 2  # a stack needs the maps of its decisions
-    plan = model.plan(*size, group[0].prompt, bits=max(first, depth), maps=kept, **chosen)
-    plan = plan._replace(decisions=len(pictures) - 1, bits=(first, depth))
+    wanted = any(job.weights or job.invented for job in group)
+    asked = {"seed": seed, "bits": depth, "maps": wanted or bool(how.palette)}
+    kept = asked["maps"] or len(files) > 2  # a stack needs the maps of its decisions
+    plan = model.plan(*ready.size, group[0].prompt, bits=max(first, depth), maps=kept, **chosen)
+    plan = plan._replace(decisions=len(files) - 1, bits=(first, depth))
     prompts = [job.prompt for job in group]
-    how |= {"seed": seed}
-    results = model.fuse_prompts(pictures, prompts, on_step=lambda *_: watch.on_step(), **how, **chosen)
+    results = model.fuse_prompts(ready, prompts, on_step=lambda *_: watch.on_step(), **asked, **chosen)
     for job in group:
         watch.on_plan(job, plan)
-        result = next(results)
-        text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id, bits=bits)
+        result = finished(next(results), ready, how, maps=wanted)
+        text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id, bits=bits, how=how)
+        text |= dict(ready.told.facts)
         told = text if result.explained is None else text | {"explained": f"{result.explained:.4f}"}
         image.write(job.out, result.image, metadata=told, overwrite=overwrite, origin=result.origin)
         if job.weights:
             maps.write_weights(job.weights, result.weights, metadata=text, overwrite=overwrite)
         if job.invented:
             maps.write_invented(job.invented, result.invented, metadata=text, overwrite=overwrite)
+        if job.alignment:
+            fixed.save(job.alignment, ready.told.alignments)
         watch.on_done(job, result)
         yield job.out
 
 
-def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str, bits: str) -> dict[str, str]:
+def check_apart(files: Sequence[Path]) -> None:
+    """Raises ValueError for a picture that is there twice, also by a link."""
+    seen: dict[tuple[int, int], Path] = {}
+    for file, stat in _stats(files):
+        if other := seen.get((stat.st_dev, stat.st_ino)):
+            raise ValueError(f"{file} and {other} are one file; give each picture of the scene once")
+        seen[stat.st_dev, stat.st_ino] = file
+
+
+def metadata(
+    job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str, bits: str, how: Preparation = PLAIN
+) -> dict[str, str]:
     """What a picture is to be made with, as text; what came out of it is added when it is written."""
     return {
         "prompt": job.prompt,
@@ -287,4 +296,5 @@ def metadata(job: Job, settings: SamplingConfig, *, seed: int, checkpoint: str, 
         **options.as_text(settings),
         "checkpoint": checkpoint,
         **({} if bits == AUTO else {"bits": bits}),
+        **how.as_text(),
     }

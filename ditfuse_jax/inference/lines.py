@@ -28,6 +28,7 @@ def as_json(stream: TextIO) -> Watch:
             out=str(job.out),
             seconds=round(sum(result.timings), 3),
             explained=result.explained,
+            notes=list(result.told.notes),
             bits=image.bits_of(result.image),
             weights=weights,
             invented=invented,

@@ -42,7 +42,7 @@ def read(images: Sequence) -> Scene:
         raise ValueError(f"{count} to fuse in one pass; give a sequence of {NUM_SOURCES}")
     first = image.read_picture(images[0])
     second = in_colours_of(first.origin, image.read_picture(images[1]))
-    names = tuple(_name(source, f"image {number}") for number, source in enumerate(images, 1))
+    names = tuple(name(source, f"image {number}") for number, source in enumerate(images, 1))
     image.check_same_size(first.pixels, second.pixels, names)
     return Scene((first.pixels, second.pixels), first.origin)
 
@@ -58,5 +58,6 @@ def plain(origin: Origin) -> Origin:
     return Origin(profile=origin.profile)
 
 
-def _name(source, fallback: str) -> str:
+def name(source, fallback: str) -> str:
+    """Of an input, for errors."""
     return str(source) if isinstance(source, str | Path) else fallback

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One picture of a scene as it enters the fusion: read when it is needed, over image 1, without what moved."""
+"""One picture of a scene as it enters the fusion: read when needed, over image 1, without what moved."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from ditfuse_jax import image
-from ditfuse_jax.inference import thermal
+from ditfuse_jax.image import Origin, Picture
+from ditfuse_jax.inference import scene, thermal
 from ditfuse_jax.registration import geometry, ghosts
 
 Box = tuple[slice, slice]  # rows and columns
@@ -15,56 +16,71 @@ Box = tuple[slice, slice]  # rows and columns
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Reading it gives uint8 [H, W, 3], of image 1's size or that of `box`."""
+    """What is to be done to a picture; `read` does it."""
 
-    given: object  # what `image.read` takes
+    given: object  # what `image.read_picture` takes
     limits: thermal.Range | None = None  # of counts that are stretched
-    size: tuple[int, int] | None = None  # to bring it to first
-    matrix: np.ndarray | None = None  # [3, 3], see registration/geometry.py
-    fill: np.ndarray | None = None  # uint8 [H, W, 3], image 1: where this one shows nothing
+    origin: Origin | None = None  # of image 1, whose colours it gets; None: it is image 1
+    size: tuple[int, int] | None = None  # height and width to bring it to
+    matrix: np.ndarray | None = None  # [3, 3] from image 1 to this one, see registration/geometry.py
+    fill: np.ndarray | None = None  # [H, W, 3], image 1: where this one shows nothing
     same_light: bool = False  # whether `fill` is brought to this picture's exposure
-    still: np.ndarray | None = None  # uint8 [H, W, 3]: what is taken where something moved
+    still: np.ndarray | None = None  # [H, W, 3]: what is taken where something moved
     moving: np.ndarray | None = None  # bool [H, W]
-    box: Box | None = None
+    box: Box | None = None  # what is left of it
 
-    def read(self) -> np.ndarray:
-        picture = self.whole()
-        return picture if self.box is None else np.ascontiguousarray(picture[self.box])
-
-    def whole(self) -> np.ndarray:
-        """Before it is cropped."""
+    def read(self) -> Picture:
+        """Pixels uint8 or uint16 [H, W, 3]. Raises ValueError as `image.read_picture` does."""
         picture = as_given(self.given, self.limits)
+        if self.origin is not None:
+            picture = scene.in_colours_of(self.origin, picture)
+        pixels = self.changed(picture.pixels)
+        return picture if pixels is picture.pixels else Picture(pixels, cropped(picture.origin, self.box))
+
+    def changed(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels [H, W, 3] of the file: resized, brought over image 1, without what moved, cropped."""
         if self.size is not None:
-            picture = resized(picture, self.size)
+            pixels = resized(pixels, self.size)
         if self.matrix is not None:
-            picture = self._over_first(picture)
+            pixels = over(self.matrix, pixels, self.fill, same_light=self.same_light)
         if self.moving is not None:
-            expected = ghosts.matched(self.still, picture)
-            picture = ghosts.without(picture, self.moving, expected)
-        return picture
-
-    def _over_first(self, picture: np.ndarray) -> np.ndarray:
-        size = self.fill.shape[:2]
-        inside = geometry.covered(self.matrix, size, picture.shape[:2])[..., None]
-        moved = geometry.warp(picture, self.matrix, size, sharp=True)
-        fill = ghosts.matched(self.fill, moved) if self.same_light else self.fill
-        return np.where(inside, moved, fill)
+            pixels = ghosts.without(pixels, self.moving, ghosts.matched(self.still, pixels))
+        return pixels if self.box is None else np.ascontiguousarray(pixels[self.box])
 
 
-def read(source) -> np.ndarray:
-    """A `Source`, or anything that `image.read` takes, as uint8 [H, W, 3]."""
-    return source.read() if isinstance(source, Source) else image.read(source)
-
-
-def as_given(source, limits: thermal.Range | None) -> np.ndarray:
-    """A picture uint8 [H, W, 3]; with limits, its counts stretched."""
+def as_given(given, limits: thermal.Range | None) -> Picture:
+    """As its file has it; with limits, its counts stretched to 16 bits."""
     if limits is None:
-        return image.read(source)
-    return thermal.stretched(image.read_counts(source), limits)
+        return image.read_picture(given)
+    return Picture(thermal.stretched(image.read_counts(given), limits))
 
 
-def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] at another size (height, width): area down, cubic up."""
-    smaller = size[0] < picture.shape[0]
-    way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(picture, size[::-1], interpolation=way)
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels [H, W, 3] at another size (height, width): mean of areas down, cubic up."""
+    way = cv2.INTER_AREA if size[0] < pixels.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(pixels, size[::-1], interpolation=way)
+
+
+def over(matrix: np.ndarray, pixels: np.ndarray, first: np.ndarray, *, same_light: bool) -> np.ndarray:
+    """Pixels [H, W, 3] as image 1, `first`, sees them; where they show nothing, those of image 1.
+
+    same_light: image 1 is brought to their exposure there.
+    """
+    size = first.shape[:2]
+    inside = geometry.covered(matrix, size, pixels.shape[:2])[..., None]
+    moved = geometry.warp(pixels, matrix, size, sharp=True)
+    if inside.all():
+        return moved
+    return np.where(inside, moved, ghosts.matched(first, moved) if same_light else like(first, moved))
+
+
+def like(pixels: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Pixels in the number of bits of another picture."""
+    return image.shallow(pixels) if other.dtype == np.uint8 else image.deepened(pixels)
+
+
+def cropped(origin: Origin, box: Box | None) -> Origin:
+    """What goes with a picture after its pixels were cut to the box."""
+    if box is None or origin.alpha is None:
+        return origin
+    return image.with_alpha(origin, np.ascontiguousarray(origin.alpha[box]))

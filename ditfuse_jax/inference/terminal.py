@@ -55,12 +55,16 @@ def progress(num_jobs: int, steps: int, *, verbose: bool = False):
             count_one()
             bar.refresh()
 
+        def on_note(job: Job, note: str):
+            name = f"{job.out.stem}: " if num_jobs > 1 else ""
+            tqdm.write(f"note        {name}{note}", file=sys.stdout)
+
         def on_done(job: Job, result: Fused):
             bar.total += bar.n - due  # without those of copied tiles
             count_one()
             spent = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timings._asdict().items())
             tqdm.write(f"seconds     {spent}", file=sys.stdout)
-            for file in job.files:
+            for file in (*job.files, *filter(None, [job.alignment])):
                 tqdm.write(f"written     {file}", file=sys.stdout)
             if result.explained is not None:
                 tqdm.write(
@@ -72,6 +76,7 @@ def progress(num_jobs: int, steps: int, *, verbose: bool = False):
             on_step=lambda: bar.update() and None,
             on_done=on_done,
             on_failure=on_failure,
+            on_note=on_note,
         )
 
 

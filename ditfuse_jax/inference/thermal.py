@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thermal pictures for the model: counts of 12 to 16 bits stretched to 8, and colours for what came of them.
+"""Thermal pictures: counts of 12 to 16 bits stretched to all levels, and colours for what came of them.
 
-    u = (count - low) / (high - low)       low, high: the range, by default the 1st and the 99th percentile
-    0 <= u <= 1 is a straight line over all levels but KNEE of them at each end; beyond, the levels run out
-    ever more slowly and so keep their order: nothing is clipped.
+u = (count - low) / (high - low)       low, high: the range, by default the 1st and the 99th percentile
+0 <= u <= 1 is a straight line over all levels but KNEE of them at each end; beyond, the levels run out
+ever more slowly and so keep their order: nothing is clipped.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ditfuse_jax import image
+from ditfuse_jax.image import Picture
 
 PERCENTILES = (1.0, 99.0)
 KNEE = 0.05  # of the levels, at each end
@@ -36,32 +37,45 @@ def used(counts: np.ndarray) -> Range:
 
 
 def stretched(counts: np.ndarray, limits: Range) -> np.ndarray:
-    """uint8 [H, W, 3] of counts float32 [H, W]."""
+    """uint16 [H, W, 3] of counts float32 [H, W]."""
     u = (counts - np.float32(limits.low)) / np.float32(limits.high - limits.low)
     slope = (1 - 2 * KNEE) / KNEE
     inner = KNEE + (1 - 2 * KNEE) * u
     below = KNEE / (1 + slope * np.maximum(0, -u))
     above = 1 - KNEE / (1 + slope * np.maximum(0, u - 1))
     levels = np.where(u < 0, below, np.where(u > 1, above, inner))
-    return np.repeat(np.rint(255 * levels).astype(np.uint8)[..., None], 3, axis=-1)
+    return np.repeat(np.rint(65535 * levels).astype(np.uint16)[..., None], 3, axis=-1)
 
 
-def share_used(picture: np.ndarray) -> float:
-    """How much of its 255 levels a uint8 [H, W, 3] uses, specks left out."""
-    low, high = np.percentile(image.luma(picture), (0.1, 99.9))
-    return float(high - low) / 255
+def told(counts: np.ndarray, limits: Range) -> str:
+    """For people: what was stretched to what, and what lies beyond."""
+    beyond = float(np.mean((counts < limits.low) | (counts > limits.high)))
+    return (
+        f"image 2 holds counts {counts.min():g} .. {counts.max():g}: {limits.low:g} .. {limits.high:g} are "
+        f"stretched, {beyond:.1%} lie beyond"
+    )
+
+
+def narrow(picture: Picture) -> float | None:
+    """The share of its range that a picture uses, specks left out, where that is under NARROW."""
+    luma = image.luma(picture.pixels[::2, ::2])
+    low, high = np.percentile(luma, (0.1, 99.9))
+    share = float(high - low) / np.iinfo(picture.pixels.dtype).max
+    return share if share < NARROW else None
 
 
 def coloured(fused: np.ndarray, weights: np.ndarray, infrared: np.ndarray, palette: str) -> np.ndarray:
-    """The result with the infrared's share in colours: F + (1 - w) (palette(I) - I), uint8 [H, W, 3].
+    """The result with the infrared's share in colours: F + (1 - w) (palette(I) - I), of its shape and bits.
 
     Args:
-      fused: uint8 [H, W, 3]. weights: float32 [H, W], 1 where the visible source was taken.
-      infrared: uint8 [H, W, 3]. palette: one of PALETTES.
+      fused: uint8 or uint16 [H, W, 3]. weights: float32 [H, W], 1 where the visible source was taken.
+      infrared: uint8 or uint16 [H, W, 3]. palette: one of PALETTES.
     """
+    infrared = image.shallow(infrared)
     grey = np.rint(image.luma(infrared)).astype(np.uint8)
     table = getattr(cv2, f"COLORMAP_{palette.upper()}")
     colours = cv2.cvtColor(cv2.applyColorMap(grey, table), cv2.COLOR_BGR2RGB)
     share = (1 - weights)[..., None]
-    made = fused + share * (colours.astype(np.float32) - infrared)
-    return np.rint(np.clip(made, 0, 255)).astype(np.uint8)
+    top = np.iinfo(fused.dtype).max
+    made = fused + np.float32(top / 255) * share * (colours.astype(np.float32) - infrared)
+    return np.rint(np.clip(made, 0, top)).astype(fused.dtype)

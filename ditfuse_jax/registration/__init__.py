@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of one scene brought over each other: measured, warped, and freed of what moved. NumPy and OpenCV."""
+"""Pictures of one scene brought over each other, and freed of what moved. NumPy and OpenCV alone."""

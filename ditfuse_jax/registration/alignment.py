@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One picture brought brought over another: how it lies to it, and how sure that is.
 
-    rough shift and turn      phase correlation of edge directions at 256 pixels      search.py
-    finer and finer           blocks, one motion that most agree on                   blocks.py, motion.py
-    score                     share of the blocks that agree, times their likeness
+rough shift and turn      phase correlation of edge directions at 256 pixels      search.py
+finer and finer           blocks, one motion that most agree on                   blocks.py, motion.py
+score                     share of the blocks that agree, times their likeness
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from ditfuse_jax.registration import blocks, geometry, motion, search
 
-ROUGH, FINE, FINEST = 256, 512, 2048  # pixels of the longer side: of the search, and of the first and last blocks
+ROUGH, FINE, FINEST = 256, 512, 2048  # pixels of the longer side: search, first blocks, last blocks
 REACH, AGAIN, CHECK = 10, 5, 8  # pixels in which blocks are looked for: first, then, and for the score
 SURE = 0.09  # of the score; mismatched pictures of other scenes stay below (benchmarks/registration.py)
 AGREEING = 8  # blocks at least
@@ -87,7 +87,7 @@ def _rounds(side: int) -> list[tuple[int, int]]:
 
 
 def _score(level: list[np.ndarray], matrix: np.ndarray) -> tuple[float, int]:
-    """Of blocks that are looked for once more, farther than a small error could explain; and how many agree."""
+    """Of blocks that are looked for once more, farther than a small error explains; how many agree."""
     found = blocks.match(*level, matrix, CHECK)
     if not len(found.points):
         return 0.0, 0

@@ -26,6 +26,21 @@ def save(file: Path, alignments: Sequence[Alignment]) -> None:
     file.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
+def check_writable(file: Path, *, overwrite: bool) -> None:
+    """Raises ValueError for a file that must not be replaced: any that `save` did not write."""
+    if file.suffix.lower() != ".json":
+        raise ValueError(f"{file}: an alignment is written as .json; choose this suffix")
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise ValueError(f"{file} is a link or no file, which is not replaced; choose another name")
+    if file.exists() and not overwrite:
+        try:
+            load(file)
+        except ValueError:
+            raise ValueError(
+                f"{file} is there already and is no alignment; choose another name, or add --overwrite"
+            ) from None
+
+
 def load(file: Path) -> list[Alignment]:
     """What `save` wrote. Raises ValueError naming the file for anything else."""
     try:

@@ -46,12 +46,13 @@ def distance(matrix: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> fl
 
 
 def warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, sharp: bool) -> np.ndarray:
-    """The second picture [H, W] or [H, W, C] as the first (height, width) sees it; reflected beyond its borders.
+    """The second picture [H, W] or [H, W, C] as the first, of `size`, sees it; reflected at its borders.
 
     sharp: Lanczos for what people see, else linear for what is measured.
     """
     way = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
-    return cv2.warpPerspective(picture, matrix, size[::-1], flags=way | BACK, borderMode=cv2.BORDER_REFLECT_101)
+    border = cv2.BORDER_REFLECT_101
+    return cv2.warpPerspective(picture, matrix, size[::-1], flags=way | BACK, borderMode=border)
 
 
 def covered(matrix: np.ndarray, size: tuple[int, int], by: tuple[int, int]) -> np.ndarray:
@@ -66,7 +67,7 @@ def covered(matrix: np.ndarray, size: tuple[int, int], by: tuple[int, int]) -> n
 
 
 def rectangle(inside: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a large rectangle of True alone in bool [H, W], whose outside lies along the borders.
+    """Rows and columns of a large rectangle of True alone in bool [H, W], False along its borders.
 
     The side with the largest share of False is cut away, again and again. Raises ValueError where nothing
     is left.

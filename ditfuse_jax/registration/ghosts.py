@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What moved between aligned pictures of one scene: found where they disagree, and shown once.
 
-    expected = level of a picture -> median level of the other       exposure matched, whatever the camera's curve
-    moved    = |blur(expected - other)| > tolerance                  in one direction or the other
+    expected = level of a picture -> median level of the other     exposure matched, whatever the curve
+    moved    = |blur(expected - other)| > tolerance                in one direction or the other
 
 The tolerance grows with the spread of the levels, so that clipped and noisy tones accuse nobody; both
 directions are looked at, as each picture knows the tones that the other has lost.
@@ -35,16 +35,23 @@ def moved(reference: np.ndarray, other: np.ndarray, *, focus: bool) -> np.ndarra
 
 
 def matched(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The reference as the exposure of `other` would have it: uint8 [H, W, 3], by a curve for each channel."""
-    planes = [_curve(reference[..., c], other[..., c])[0][reference[..., c]] for c in range(3)]
-    return np.rint(np.stack(planes, -1)).astype(np.uint8)
+    """The reference as the exposure of `other` would have it, [H, W, 3] in its bits, by a curve per channel.
+
+    Both uint8 or uint16.
+    """
+    a, b = ((each, np.iinfo(each.dtype).max // 255) for each in (reference, other))
+    levels, planes = np.arange(256, dtype=np.float32), []
+    for c in range(3):
+        plain = [(picture[..., c] // step).astype(np.uint8) for picture, step in (a, b)]
+        planes.append(np.interp(reference[..., c] / np.float32(a[1]), levels, _curve(*plain)[0] * b[1]))
+    return np.rint(np.stack(planes, -1)).astype(other.dtype)
 
 
 def without(picture: np.ndarray, moving: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """A picture uint8 [H, W, 3] with `expected`, see `matched`, at `moving` bool [H, W], softly joined."""
+    """A picture [H, W, 3] with `expected`, see `matched`, at `moving` bool [H, W], softly joined."""
     soft = max(1.0, min(moving.shape) * EXPOSURE_BLUR)
     share = cv2.GaussianBlur(moving.astype(np.float32), (0, 0), soft)[..., None]
-    return np.rint(picture + share * (expected.astype(np.float32) - picture)).astype(np.uint8)
+    return np.rint(picture + share * (expected.astype(np.float32) - picture)).astype(picture.dtype)
 
 
 def _disagree(a: np.ndarray, b: np.ndarray, sigma: float) -> np.ndarray:
@@ -58,7 +65,7 @@ def _disagree(a: np.ndarray, b: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _curve(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every level of a uint8 [H, W]: median and spread of b there, float32 [256] each; the median rises."""
+    """Of every level of a uint8 [H, W]: the rising median and the spread of b there, float32 [256]."""
     counts = np.bincount(a.ravel().astype(np.int32) * 256 + b.ravel(), minlength=65536).reshape(256, 256)
     total = counts.sum(1)
     seen = np.flatnonzero(total >= min(total.max(), RARE * a.size))

@@ -49,8 +49,8 @@ def _least_squares(points, moves, weights, model: str, spread: float) -> np.ndar
         return geometry.shift(*(weights[:, None] * moves).sum(0) / weights.sum())
     middle = points.mean(0)
     to = np.array([[1 / spread, 0, -middle[0] / spread], [0, 1 / spread, -middle[1] / spread], [0, 0, 1]])
-    matrix = np.linalg.inv(to) @ _homography(*((p - middle) / spread for p in (points, points + moves)), weights)
-    matrix = matrix @ to
+    scaled = ((each - middle) / spread for each in (points, points + moves))
+    matrix = np.linalg.inv(to) @ _homography(*scaled, weights) @ to
     return matrix / matrix[2, 2]
 
 

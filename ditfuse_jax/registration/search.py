@@ -37,7 +37,8 @@ def _peak(one: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> tuple[fl
     surface = np.fft.irfft2(cross / (amplitude + 1e-3 * amplitude.mean() + 1e-12) ** WHITEN, s=size)
     surface = cv2.GaussianBlur(surface, (0, 0), 1.0)
     steps = [np.fft.fftfreq(side, 1 / side) for side in size]
-    allowed = np.logical_and.outer(*(np.abs(s) <= FARTHEST * side for s, side in zip(steps, size, strict=True)))
+    near = (np.abs(step) <= FARTHEST * side for step, side in zip(steps, size, strict=True))
+    allowed = np.logical_and.outer(*near)
     row, column = np.unravel_index(np.argmax(np.where(allowed, surface, -np.inf)), size)
     spread = float(surface[allowed].std()) + 1e-12
     return float(surface[row, column]) / spread, geometry.shift(steps[1][column], steps[0][row])

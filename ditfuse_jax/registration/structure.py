@@ -17,7 +17,7 @@ MARGIN = 8  # pixels from the border of a picture to where its channels are thos
 
 
 def channels(grey: np.ndarray) -> np.ndarray:
-    """float32 [H, W, DIRECTIONS], of length up to 1 at edges and near 0 on flat ground, of grey uint8 [H, W]."""
+    """float32 [H, W, DIRECTIONS], about 1 long at edges and 0 on flat ground, of grey uint8 [H, W]."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), SMOOTH)
     right = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)

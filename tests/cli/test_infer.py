@@ -121,7 +121,7 @@ def test_a_prompt_file_makes_a_picture_per_line(infer, folder, pair, tmp_path):
     [
         (["--image1", "a.png"], "give both --image1 and --image2"),
         (["--resume"], "--resume goes with --image-dir"),
-        (["--image-dir", "nowhere"], "nowhere/image1 is no folder"),
+        (["--image-dir", "nowhere"], "nowhere is no folder"),
         (["--image-dir", "x", "--image1", "a.png", "--image2", "b.png"], "leave --image1 and --image2 away"),
         (["--prompt-file", "p.txt", "--prompt", "x"], "--prompt-file stands for --prompt"),
         (["--prompt-file", "p.txt"], "p.txt: cannot be read"),
@@ -328,7 +328,7 @@ def test_the_second_start_compiles_nothing_and_the_terminal_is_quiet(folder, pai
     for run in runs:
         lines = [line for line in run.stdout.splitlines() if line]
         assert all(
-            re.match(r"(checkpoint|size|memory|time|sampling|seconds|written|programs)  ", line)
+            re.match(r"(checkpoint|size|memory|time|sampling|seconds|written|programs|note)  ", line)
             for line in lines
         )
         assert not re.sub(r"\r?.*\d+%\|.*", "", run.stderr).strip()
