@@ -5,12 +5,13 @@
 
 Held-out pictures. The second of a pair is moved by up to 32 pixels and turned by up to 3 degrees, at random,
 then both are cut so that no empty border tells anything. Error: mean pixels, over the picture, between where
-the alignment and the truth take a point. Brackets are two stops over and under; focus shots are those
-of benchmarks/stacks.py, and halves: the sharp half of one is the blurred half of the other. Infrared-visible pairs of the data are themselves some pixels off, so their
-truth is the movement after the alignment that is measured without it; the error to the movement alone and
-what the pairs are off are told too. Mismatched: the two pictures are of different scenes and every accepted
-answer is wrong. Left alone: unmoved pairs that --align auto would not warp. Ghosts: brackets and focus shots
-in which nothing moved, but --deghost auto finds that something did.
+the alignment and the truth take a point. Brackets are two stops over and under; focus shots are those of
+benchmarks/stacks.py, halves: the sharp half of one is the blurred half of the other. Infrared-visible pairs
+of the data are themselves some pixels off, so their truth is the movement after the alignment that is
+measured without it; the error to the movement alone and what the pairs are off are told too. Mismatched: the
+two pictures are of different scenes and every accepted answer is wrong. Left alone: unmoved pairs that
+--align auto would not warp if they were of one camera. Ghosts: brackets and focus shots in which nothing
+moved, but --deghost auto finds that something did.
 """
 
 import argparse

@@ -16,6 +16,7 @@ LEVELS = 12.0  # 8-bit levels that any two pictures may differ
 SPREADS = 4.0  # standard deviations of the levels
 SMALLEST = 1 / 1500  # of the picture: less is no moving thing
 RARE = 1 / 5000  # of the picture: levels of fewer pixels follow from their neighbours
+NEIGHBOURS = 7  # levels that are looked at together
 GROW = 2.0  # blurs around what was found
 
 
@@ -70,11 +71,18 @@ def _curve(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total = counts.sum(1)
     seen = np.flatnonzero(total >= min(total.max(), RARE * a.size))
     below = np.cumsum(counts[seen], axis=1) / total[seen, None]
-    low, middle, high = (np.argmax(below >= share, axis=1) for share in (0.16, 0.5, 0.84))
+    low, middle, high = (_smooth(np.argmax(below >= share, axis=1)) for share in (0.16, 0.5, 0.84))
     levels = np.arange(256)
     black = [0] if seen[0] else []  # which stays black, where no pixel says so
     median = np.interp(levels, [*black, *seen], [*black, *_rising(middle, total[seen])])
     return median.astype(np.float32), np.interp(levels, seen, (high - low) / 2).astype(np.float32)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Running median [n]: the one level of a thing that moved says nothing; the ends keep theirs."""
+    half = NEIGHBOURS // 2
+    padded = np.pad(values, half, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, NEIGHBOURS), axis=1)
 
 
 def _rising(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
