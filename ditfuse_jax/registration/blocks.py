@@ -53,7 +53,7 @@ def _corners(outside: np.ndarray, size: tuple[int, int], reach: int):
 def _place(first, second, top: int, left: int, side: int, reach: int):
     """(point, move, likeness) of one block, or None."""
     block = _channels(first, top, left, side)
-    if np.linalg.norm(block, axis=-1).mean() < TEXTURE:
+    if structure.lengths(block).mean() < TEXTURE:
         return None
     area = _channels(second, top - reach, left - reach, side + 2 * reach)
     score = _correlation(block, area)
@@ -67,19 +67,18 @@ def _place(first, second, top: int, left: int, side: int, reach: int):
 
 
 def _channels(grey: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    """[side, side, DIRECTIONS] of a part, as those of the whole picture would be."""
+    """[DIRECTIONS, side, side] of a part, as those of the whole picture would be."""
     a, c = max(0, top - structure.MARGIN), max(0, left - structure.MARGIN)
     part = grey[a : top + side + structure.MARGIN, c : left + side + structure.MARGIN]
-    return structure.channels(part)[top - a : top - a + side, left - c : left - c + side]
+    return structure.channels(part)[:, top - a : top - a + side, left - c : left - c + side]
 
 
 def _correlation(block: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Normalised, over all channels together: [2 reach + 1, 2 reach + 1]."""
-    block, area = block - block.mean((0, 1)), area - area.mean((0, 1))
-    planes = zip(np.moveaxis(area, -1, 0), np.moveaxis(block, -1, 0), strict=True)
-    total = sum(cv2.matchTemplate(a.copy(), b.copy(), cv2.TM_CCORR) for a, b in planes)
-    ones = np.ones(block.shape[:2], np.float32)
-    energy = cv2.matchTemplate(np.sum(area * area, -1), ones, cv2.TM_CCORR)
+    block, area = (each - each.mean((1, 2), keepdims=True) for each in (block, area))
+    total = sum(cv2.matchTemplate(a, b, cv2.TM_CCORR) for a, b in zip(area, block, strict=True))
+    ones = np.ones(block.shape[1:], np.float32)
+    energy = cv2.matchTemplate(structure.lengths(area) ** 2, ones, cv2.TM_CCORR)
     return total / np.sqrt(np.maximum(energy * np.sum(block * block), 1e-12))
 
 

@@ -14,7 +14,7 @@ WHITEN = 0.5  # power of the amplitude that is divided out: 0 is plain correlati
 def rough(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The matrix [3, 3] from `first` to `second`, both grey uint8 [H, W] of one size, about 256 pixels."""
     size = first.shape
-    window = cv2.createHanningWindow(size[::-1], cv2.CV_32F)[..., None]
+    window = cv2.createHanningWindow(size[::-1], cv2.CV_32F)
     one = _spectrum(first, window)
     best, found = -np.inf, np.eye(3)
     for degrees in TURNS:
@@ -27,13 +27,13 @@ def rough(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _spectrum(grey: np.ndarray, window: np.ndarray) -> np.ndarray:
     maps = structure.channels(grey)
-    return np.fft.rfft2((maps - maps.mean((0, 1))) * window, axes=(0, 1))
+    return np.fft.rfft2((maps - maps.mean((1, 2), keepdims=True)) * window).astype(np.complex64)
 
 
 def _peak(one: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> tuple[float, np.ndarray]:
     """The highest correlation in standard deviations, and the shift there as a matrix [3, 3]."""
-    cross = np.sum(np.conj(one) * other, axis=-1)
-    amplitude = np.sqrt(np.sum(np.abs(one) ** 2, -1) * np.sum(np.abs(other) ** 2, -1))
+    cross = np.sum(np.conj(one) * other, axis=0)
+    amplitude = np.sqrt(np.sum(np.abs(one) ** 2, 0) * np.sum(np.abs(other) ** 2, 0))
     surface = np.fft.irfft2(cross / (amplitude + 1e-3 * amplitude.mean() + 1e-12) ** WHITEN, s=size)
     surface = cv2.GaussianBlur(surface, (0, 0), 1.0)
     steps = [np.fft.fftfreq(side, 1 / side) for side in size]

@@ -17,12 +17,17 @@ MARGIN = 8  # pixels from the border of a picture to where its channels are thos
 
 
 def channels(grey: np.ndarray) -> np.ndarray:
-    """float32 [H, W, DIRECTIONS], about 1 long at edges and 0 on flat ground, of grey uint8 [H, W]."""
+    """float32 [DIRECTIONS, H, W], about 1 long at edges and 0 on flat ground, of grey uint8 [H, W]."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), SMOOTH)
     right = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
     angles = (np.arange(DIRECTIONS) * (np.pi / DIRECTIONS)).astype(np.float32)
-    along = [np.abs(np.cos(a) * right + np.sin(a) * down) for a in angles]
-    blurred = np.stack([cv2.GaussianBlur(each, (0, 0), SPREAD) for each in along], axis=-1)
-    blurred -= blurred.min(axis=-1, keepdims=True)  # what all directions have is no edge
-    return blurred / (np.linalg.norm(blurred, axis=-1, keepdims=True) + FLOOR)
+    along = (np.abs(np.cos(a) * right + np.sin(a) * down) for a in angles)
+    blurred = np.stack([cv2.GaussianBlur(each, (0, 0), SPREAD) for each in along])
+    blurred -= blurred.min(axis=0)  # what all directions have is no edge
+    return blurred / (lengths(blurred) + FLOOR)
+
+
+def lengths(maps: np.ndarray) -> np.ndarray:
+    """[H, W] of channels [DIRECTIONS, H, W]."""
+    return np.sqrt(np.einsum("chw,chw->hw", maps, maps))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.registration import ghosts
-from registration.scene import draw, exposed
+from drawn import draw, exposed
 
 
 def ball(picture, column):

@@ -4,7 +4,7 @@ import pytest
 
 from ditfuse_jax.registration import geometry
 from ditfuse_jax.registration.alignment import SURE, outline, register
-from registration.scene import draw, exposed, infrared, moved, movement
+from drawn import draw, exposed, infrared, moved, movement
 
 SIZE = (240, 320)
 INNER = np.s_[36:-36, 36:-36]  # without the borders that the movement made
