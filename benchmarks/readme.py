@@ -16,7 +16,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ PYTHON = "python -c "
 DATA = "needs data that is not shipped (docs/data.md)"
 RELEASED = "needs the released weights"
 HOURS = "trains for hours"
+THERMAL = "python infer.py shots/thermal/visible.png shots/thermal/thermal.png --task ivif"
 NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "python3 -m venv": "downloads packages; tests/test_wheel.py builds and installs what they install",
     "-m pytest": "is the tests",
@@ -52,6 +53,8 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "linear_start.py": DATA,
     "benchmarks/demo_quality.py": DATA,
     "benchmarks/fidelity.py": DATA,
+    "benchmarks/registration.py": DATA,
+    "benchmarks/shot_sheets.py": "runs the commands of docs/photographs.md once more, for its pictures",
     "ditfuse_jax.data": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
     "evaluation compare --sources mff/lytro": DATA,
     "evaluation compare --sources ivif/tno": DATA,
@@ -161,12 +164,51 @@ def draws(result: Result) -> None:
     assert np.abs(made - kept).mean() < 2.0
 
 
+def sees(name: str, sources: Sequence[str]) -> Callable[[Result], None]:
+    """A check that a result of docs/photographs.md is of all its sources, over the first of them."""
+
+    def check(result: Result) -> None:
+        fused = result.picture(name).mean(-1)
+        for source in sources:
+            with Image.open(result.folder / source) as file:
+                other = np.asarray(file.convert("F"))
+            assert fused.shape == other.shape, f"{name} is not of the size of {source}"
+            assert np.corrcoef(fused.ravel(), other.ravel())[0, 1] > 0.3, f"{name} is not like {source}"
+
+    return check
+
+
+def stores(*names: str) -> Callable[[Result], None]:
+    """A check that these files are there."""
+
+    def check(result: Result) -> None:
+        for name in names:
+            assert (result.folder / name).is_file(), f"{name} was not written"
+
+    return check
+
+
 RUN: dict[str, Callable[[Result], None]] = {
     "python infer.py": fuses,
     "python infer.py --image1 examples/mff/image1.jpg --image2 examples/mff/image2.jpg --task mff": sharpens,
     "python infer.py --task light+": brightens,
     "python infer.py --noises 8": calms,
     "python benchmarks/demo_examples.py examples/fused.jpg": draws,
+    "python examples/make_shots.py shots": stores("shots/focus/3.jpg", "shots/frames/ir/4.png"),
+    "python infer.py shots/focus/1.jpg shots/focus/2.jpg shots/focus/3.jpg --task mff --out sharp.jpg": sees(
+        "sharp.jpg", ["shots/focus/1.jpg"]
+    ),
+    "python infer.py shots/brackets/2.jpg shots/brackets/1.jpg shots/brackets/3.jpg --task mef "
+    "--out light.jpg": sees("light.jpg", ["shots/brackets/2.jpg"]),
+    f"{THERMAL} --align homography --out night.png": sees("night.png", ["shots/thermal/visible.png"]),
+    f"{THERMAL} --align homography --palette inferno --out warm.png": stores("warm.png"),
+    "python infer.py shots/frames/vis/1.png shots/frames/ir/1.png --task ivif --align homography "
+    "--save-align rig.json --out first.png": stores("rig.json", "first.png"),
+    "python infer.py --image-dir shots/frames --task ivif --align rig.json --out frames": stores(
+        *[f"frames/{number}.png" for number in (1, 2, 3, 4)]
+    ),
+    "python infer.py --image-dirs shots/frames/vis shots/frames/ir --task ivif --align rig.json "
+    "--thermal-range 7200 7900 --out ranged": stores("ranged/4.png"),
 }
 
 

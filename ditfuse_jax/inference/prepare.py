@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from ditfuse_jax import image
@@ -72,6 +73,8 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     touched = how.align != "off" or how.resize_second or (how.deghost != "off" and one_camera)
     if len(sources) > 2 and not touched:
         return Prepared(sources, Told())
+    if len(sources) > 2:
+        stack.check_one_kind([stack.look(_small(source.read().pixels)) for source in sources])
     first = sources[0].read()
     sources = [sources[0], *_sized(sources[1:], first, how)]
     if len(sources) == 2:
@@ -180,12 +183,13 @@ def _still(sources: list[Source], kind: str | None) -> tuple[list[Source], list[
     """What moved is taken from one picture: of brackets the least clipped one, else the first."""
     chosen = _least_clipped(sources) if kind != FOCUS else 0
     still, told = sources[chosen].read().pixels, []
-    kept = image.shallow(still)
+    size, kept = still.shape[:2], _small(still)
     made = list(sources)
     for index, source in enumerate(sources):
         if index == chosen:
             continue
-        moving = ghosts.moved(kept, image.shallow(source.read().pixels), focus=kind != EXPOSURE)
+        moving = ghosts.moved(kept, _small(source.read().pixels), focus=kind != EXPOSURE)
+        moving = cv2.resize(moving.astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR) > 0
         for each in (source, sources[chosen]):
             if each.matrix is not None:
                 moving &= geometry.covered(each.matrix, moving.shape, each.fill.shape[:2])
@@ -195,9 +199,14 @@ def _still(sources: list[Source], kind: str | None) -> tuple[list[Source], list[
     return made, told
 
 
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] in which movement is looked for."""
+    return image.shallow(alignment.reduce(pixels, alignment.FINEST))
+
+
 def _least_clipped(sources: Sequence[Source]) -> int:
     def clipped(source: Source) -> float:
-        luma = image.luma(image.shallow(source.read().pixels)[::2, ::2])
+        luma = image.luma(_small(source.read().pixels))
         return float(np.mean((luma < 8) | (luma > 247)))
 
     return int(np.argmin([clipped(source) for source in sources]))

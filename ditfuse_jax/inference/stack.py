@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from ditfuse_jax import fidelity, image
@@ -40,13 +41,30 @@ class Look(NamedTuple):
     size: tuple[int, int]  # height, width
     brightness: float  # mean luminance, 0 to 255
     sharpness: float  # mean absolute difference of neighbours
+    colour: float = 0.0  # mean difference of red and blue from green, 0 to 255
 
 
 def look(picture: np.ndarray) -> Look:
     """Of uint8 [H, W, 3]."""
     luma = image.luma(picture)
     steps = np.abs(np.diff(luma, axis=0)).mean() + np.abs(np.diff(luma, axis=1)).mean()
-    return Look(luma.shape, float(luma.mean()), float(steps))
+    apart = cv2.absdiff(picture[..., 0], picture[..., 1]), cv2.absdiff(picture[..., 2], picture[..., 1])
+    colour = max(float(each.mean()) for each in apart)
+    return Look(luma.shape, float(luma.mean()), float(steps), colour)
+
+
+def check_one_kind(looks: Sequence[Look]) -> None:
+    """Raises ValueError where infrared and visible pictures are mixed: some grey, some coloured.
+
+    Without contrast a picture of any camera is grey.
+    """
+    grey = [n for n, look in enumerate(looks, 1) if look.colour == 0 and look.sharpness > 1]
+    coloured = [n for n, look in enumerate(looks, 1) if look.colour > 2]
+    if grey and coloured:
+        raise ValueError(
+            f"image {grey[0]} is grey and image {coloured[0]} coloured, but a stack is of one camera; fuse "
+            "the visible ones first, then their result with the infrared one"
+        )
 
 
 def check(images: Sequence, *, kind: str | None, strength: float) -> None:
@@ -154,6 +172,7 @@ def shelve(images: Sequence, folder: Path) -> Shelf:
                 f"{width} x {height}; register the stack, then crop or resize all to one size"
             )
         np.save(folder / f"{number - 1}.npy", picture.pixels)
+    check_one_kind(looks)
     return Shelf(folder, looks, origin, bits)
 
 

@@ -57,13 +57,8 @@ def warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, shar
 
 def covered(matrix: np.ndarray, size: tuple[int, int], by: tuple[int, int]) -> np.ndarray:
     """bool [H, W]: pixels of the first picture, of `size`, that the second, of size `by`, shows."""
-    rows, columns = np.indices(size, np.float32)
-    below = matrix[2, 0] * columns + matrix[2, 1] * rows + matrix[2, 2]
-    right = (matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2]) / below
-    down = (matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]) / below
-    edge = 1e-3  # of rounding
-    inside = (right >= -edge) & (right <= by[1] - 1 + edge) & (down >= -edge) & (down <= by[0] - 1 + edge)
-    return inside & (below > 0)
+    there = np.ones(by, np.uint8)
+    return cv2.warpPerspective(there, matrix, size[::-1], flags=cv2.INTER_NEAREST | BACK) > 0
 
 
 def rectangle(inside: np.ndarray) -> tuple[slice, slice]:

@@ -17,6 +17,8 @@ SPREADS = 4.0  # standard deviations of the levels
 SMALLEST = 1 / 1500  # of the picture: less is no moving thing
 RARE = 1 / 5000  # of the picture: levels of fewer pixels follow from their neighbours
 NEIGHBOURS = 7  # levels that are looked at together
+MOST = 3_000_000  # values that a curve is made of
+ROWS = 256  # that are joined at once
 GROW = 2.0  # blurs around what was found
 
 
@@ -41,18 +43,27 @@ def matched(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
     Both uint8 or uint16.
     """
     a, b = ((each, np.iinfo(each.dtype).max // 255) for each in (reference, other))
-    levels, planes = np.arange(256, dtype=np.float32), []
+    thin = max(1, int((reference.size / MOST) ** 0.5))
+    made = np.empty(reference.shape, other.dtype)
     for c in range(3):
-        plain = [(picture[..., c] // step).astype(np.uint8) for picture, step in (a, b)]
-        planes.append(np.interp(reference[..., c] / np.float32(a[1]), levels, _curve(*plain)[0] * b[1]))
-    return np.rint(np.stack(planes, -1)).astype(other.dtype)
+        plain = [(picture[::thin, ::thin, c] // step).astype(np.uint8) for picture, step in (a, b)]
+        levels = np.arange(np.iinfo(reference.dtype).max + 1) / a[1]
+        table = np.interp(levels, np.arange(256), _curve(*plain)[0] * b[1])
+        made[..., c] = np.rint(table).astype(other.dtype)[reference[..., c]]
+    return made
 
 
 def without(picture: np.ndarray, moving: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """A picture [H, W, 3] with `expected`, see `matched`, at `moving` bool [H, W], softly joined."""
     soft = max(1.0, min(moving.shape) * EXPOSURE_BLUR)
-    share = cv2.GaussianBlur(moving.astype(np.float32), (0, 0), soft)[..., None]
-    return np.rint(picture + share * (expected.astype(np.float32) - picture)).astype(picture.dtype)
+    share = cv2.GaussianBlur(moving.astype(np.uint8) * np.uint8(255), (0, 0), soft)
+    made = picture.copy()
+    for top in range(0, len(made), ROWS):
+        rows = np.s_[top : top + ROWS]
+        if share[rows].any():
+            part = share[rows, :, None] / np.float32(255)
+            made[rows] = np.rint(picture[rows] + part * (expected[rows].astype(np.float32) - picture[rows]))
+    return made
 
 
 def _disagree(a: np.ndarray, b: np.ndarray, sigma: float) -> np.ndarray:

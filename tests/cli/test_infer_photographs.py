@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command on what cameras give: pictures that do not fit yet, thermal counts, frames, any folders."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import golden
+from convert.__main__ import main as convert
+from ditfuse_jax import image
+from ditfuse_jax.cli.fuse import main
+from drawn import draw, infrared, moved, movement
+
+SIZE = (96, 128)
+HELD = movement(4.0, -2.0, 0.5, SIZE)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs the command with a tiny checkpoint and few steps."""
+    target = tmp_path_factory.mktemp("converted") / "tiny"
+    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    fast = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidance", "1"]
+
+    def run(*flags) -> int:
+        return main([*map(str, flags), *fast, "--fidelity", "1", "--checkpoint", str(target)])
+
+    return run
+
+
+def save(file, pixels):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def scene():
+    return cv2.resize(draw(), SIZE[::-1], interpolation=cv2.INTER_AREA)
+
+
+def counts(warmer=0):
+    return (7250 + warmer + infrared(scene())[..., 0] * 2.2).astype(np.uint16)
+
+
+def test_a_pair_held_by_hand_is_aligned_and_its_rig_used_for_a_folder(run, tmp_path, capsys):
+    first, second = save(tmp_path / "a.png", scene()), save(tmp_path / "b.png", moved(scene(), HELD))
+    rig, out = tmp_path / "rig.json", tmp_path / "out.png"
+    flags = ("--task", "mff", "--align", "homography", "--save-align", rig, "--crop")
+    assert run(first, second, *flags, "--out", out) == 0
+    assert "note        image 2 was 4." in capsys.readouterr().out
+    text = image.read_metadata(out)
+    assert (text["align"], text["crop"]) == ("homography", "True")
+    assert text["aligned"].startswith("image 2: homography, 4.")
+    with Image.open(out) as made:
+        assert made.size < SIZE[::-1]
+    for stem in "12":
+        save(tmp_path / f"left/{stem}.png", scene())
+        save(tmp_path / f"right/{stem}.png", moved(scene(), HELD))
+    save(tmp_path / "right/2.png", scene()[:80])
+    folders = ("--image-dirs", tmp_path / "left", tmp_path / "right", "--task", "mff")
+    assert run(*folders, "--align", rig, "--out", tmp_path / "made") == 1
+    told = capsys.readouterr()
+    assert "image 2 is brought over image 1 by " in told.out
+    assert "frames      1, " in told.out
+    assert "different sizes: " in told.err
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["1.png"]
+
+
+def test_frames_share_a_range_and_equal_frames_are_equal(run, tmp_path, capsys):
+    for stem, warmer in (("1", 0), ("2", 40), ("3", 0)):
+        save(tmp_path / f"frames/vis/{stem}.png", scene())
+        save(tmp_path / f"frames/ir/{stem}.png", counts(warmer))
+    out = tmp_path / "out"
+    assert run("--image-dir", tmp_path / "frames", "--task", "ivif", "--out", out) == 0
+    assert "frames      3, " in capsys.readouterr().out
+    texts = [image.read_metadata(out / f"{stem}.png") for stem in "123"]
+    assert len({text["stretched"] for text in texts}) == 1
+    assert len({text["seed"] for text in texts}) == 1
+    one, warm, again = (image.read(out / f"{stem}.png") for stem in "123")
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, warm)
+    assert run("--image-dir", tmp_path / "frames", "--task", "ivif", "--out", out, "--resume") == 0
+    assert "finished    3 pictures are there already" in capsys.readouterr().out
+
+
+def test_a_thermal_pair_gets_colours_and_a_line_of_json(run, tmp_path, capsys):
+    first, second = save(tmp_path / "a.png", scene()), save(tmp_path / "b.tif", counts())
+    out = tmp_path / "out.png"
+    flags = (first, second, "--task", "ivif", "--thermal-range", "7000", "8000", "--out", out)
+    assert run(*flags, "--palette", "inferno", "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert "7000 .. 8000 are stretched" in line["notes"][0]
+    text = image.read_metadata(out)
+    assert (text["thermal_range"], text["palette"]) == ("7000 8000", "inferno")
+    coloured = image.read(out).astype(int)
+    assert run(*flags) == 0
+    assert np.abs(coloured - image.read(out)).mean() > 3
+
+
+def test_pictures_of_other_sizes_are_brought_to_the_first(run, tmp_path):
+    first = save(tmp_path / "a.png", scene())
+    second = save(tmp_path / "b.png", cv2.resize(infrared(scene()), (64, 48)))
+    assert run(first, second, "--task", "ivif", "--resize-second", "--out", tmp_path / "out.png") == 0
+    assert image.read(tmp_path / "out.png").shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("a.png", "link.png"), "link.png and a.png are one file; give each picture of the scene once"),
+        (
+            ("a.png", "other.png", "--task", "mff", "--align", "homography"),
+            "cannot be aligned with image 1: score",
+        ),
+        (("a.png", "b.png", "--align", "none.json"), "none.json cannot be read"),
+        (("a.png", "b.png", "--align", "rig"), "align 'rig' is not one of"),
+        (("a.png", "b.png", "--save-align", "rig.txt"), "rig.txt: an alignment is written as .json"),
+        (("a.png", "b.png", "--align", "off", "--save-align", "rig.json"), "--save-align measures one scene"),
+        (("a.png", "b.png", "--palette", "inferno", "--task", "mff"), "it goes with --task ivif"),
+        (("a.png", "b.png", "--thermal-range", "5", "2"), "thermal_range 5 2: give two numbers"),
+        (("--image-dirs", "."), "one folder is no pair"),
+        (("--image-dirs", ".", ".", "--image-dir", "."), "give one of the two"),
+        (("a.png", "b.png", "grey.png", "--task", "mff"), "image 3 is grey and image 1 coloured"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    for name, picture in {
+        "a.png": scene(),
+        "b.png": moved(scene(), HELD),
+        "other.png": cv2.resize(draw(9), SIZE[::-1]),
+        "grey.png": infrared(scene()),
+    }.items():
+        save(tmp_path / name, picture)
+    (tmp_path / "link.png").symlink_to("a.png")
+    assert run(*flags, "--out", "out.png") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
