@@ -53,8 +53,6 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "linear_start.py": DATA,
     "benchmarks/demo_quality.py": DATA,
     "benchmarks/fidelity.py": DATA,
-    "benchmarks/registration.py": DATA,
-    "benchmarks/shot_sheets.py": "runs the commands of docs/photographs.md once more, for its pictures",
     "ditfuse_jax.data": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
     "evaluation compare --sources mff/lytro": DATA,
     "evaluation compare --sources ivif/tno": DATA,
