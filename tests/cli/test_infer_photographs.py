@@ -12,6 +12,7 @@ from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image
 from ditfuse_jax.cli.fuse import main
+from ditfuse_jax.inference.fuse import DiTFuse
 from drawn import draw, infrared, moved, movement
 
 SIZE = (96, 128)
@@ -19,14 +20,19 @@ HELD = movement(4.0, -2.0, 0.5, SIZE)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Runs the command with a tiny checkpoint and few steps."""
+def folder(tmp_path_factory):
     target = tmp_path_factory.mktemp("converted") / "tiny"
     assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Runs the command with a tiny checkpoint and few steps."""
     fast = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidance", "1"]
 
     def run(*flags) -> int:
-        return main([*map(str, flags), *fast, "--fidelity", "1", "--checkpoint", str(target)])
+        return main([*map(str, flags), *fast, "--fidelity", "1", "--checkpoint", str(folder)])
 
     return run
 
@@ -67,6 +73,21 @@ def test_a_pair_held_by_hand_is_aligned_and_its_rig_used_for_a_folder(run, tmp_p
     assert "frames      1, " in told.out
     assert "different sizes: " in told.err
     assert [file.name for file in (tmp_path / "made").iterdir()] == ["1.png"]
+
+
+def test_the_library_aligns_where_it_is_asked_to(folder):
+    model = DiTFuse.load(folder)
+    pair, few = (scene(), moved(scene(), HELD)), {"steps": 1, "guidance": 1.0, "image_guidance": 1.0}
+    plain = model.fuse(pair, task="mff", fidelity=1.0, **few)
+    assert plain.told.alignments == ()
+    made = model.fuse(pair, task="mff", fidelity=1.0, align="auto", deghost="auto", **few)
+    (found,) = made.told.alignments
+    assert found.sure
+    assert 4 < found.moved < 5
+    assert made.told.notes[0].startswith("image 2 was 4.")
+    assert not np.array_equal(made.image, plain.image)
+    with pytest.raises(ValueError, match="fidelity 0 fits no weights; add --fidelity 1 for --palette"):
+        model.fuse(pair, task="ivif", fidelity=0.0, palette="inferno")
 
 
 def test_frames_share_a_range_and_equal_frames_are_equal(run, tmp_path, capsys):
