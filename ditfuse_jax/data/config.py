@@ -18,7 +18,8 @@ OPERATIONS = ("mask", "noise", "blur")  # of M3
 IVIF_TARGETS = ("rgb", "luma", "detail")  # of infrared-visible pairs, see infrared.py
 EXPOSURE_STOPS = (1.0, 2.5)  # of simulated exposures, away from the photo on either side
 ORDERS = ("weighted", "shuffled")
-VALIDATION = "val.txt"  # the list of stems that validation reads instead of train.txt
+TRAINING = "train.txt"  # a list of stems in a folder; without lists held_out.py splits it
+VALIDATION = "val.txt"  # the list that validation reads instead
 MOST_SIDE = 8192  # pixels of a bucket
 MOST_STOPS = 12  # an 8-bit picture holds no more
 
@@ -49,7 +50,7 @@ class SourceConfig:
     name: str
     path: str  # below the data root; `*` for several folders; NAME/SPLIT of a registered dataset
     format: str = "photos"  # see FORMATS
-    names: str | None = "train.txt"  # list of stems in each folder; None: every file
+    names: str | None = TRAINING  # list of stems in each folder; None: every file
     images: str = ""  # JSONL: where its relative paths start, below the data root; "": beside the file
     fuse: str = "m3"  # how two sources and their fusion come about; "given": as a JSONL file says
     edit: str = "none"  # what the instruction asks of the fusion
@@ -198,12 +199,14 @@ class MixtureConfig:
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
         """The same tasks on held-out files: centred, full buckets, nothing dropped, tags as in training.
 
-        Those are the stems of VALIDATION, or the test split of a registered dataset; sources with neither are
-        left out. Raises ValueError when that leaves none.
+        Those are the stems of VALIDATION (without lists see held_out.py), or the test split of a registered
+        dataset; sources with neither are left out. Raises ValueError when that leaves none.
         """
         held_out = tuple(source for source in map(_held_out, self.sources) if source is not None)
         if not held_out:
-            raise ValueError(f"no source has held-out files; list some in {VALIDATION} or do not validate")
+            raise ValueError(
+                f"no source has held-out files; give one names={TRAINING!r}, or set validate_every=0"
+            )
         return dataclasses.replace(
             self,
             sources=held_out,

@@ -50,6 +50,12 @@ class Mixture:
             return int(self.counts.sum())
         return self.config.epoch or sum(len(listing.items) for listing in self.listings)
 
+    @property
+    def stems(self) -> list[str]:
+        """The names of the items, each once: of a folder's files without their ending."""
+        found = (item.images or (item.target,) for listing in self.listings for item in listing.items)
+        return list(dict.fromkeys(files[0].stem for files in found))
+
     def draw(self, position: int, attempt: int = 0) -> Draw:
         """The draw of a place in the endless stream: epoch = position // samples per epoch."""
         epoch, index = divmod(position, self.samples_per_epoch)

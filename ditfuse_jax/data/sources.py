@@ -12,7 +12,7 @@ import numpy as np
 
 from ditfuse_jax import image, places, scenes
 from ditfuse_jax.config import one_of
-from ditfuse_jax.data import jsonl, registry, segmentation
+from ditfuse_jax.data import held_out, jsonl, registry, segmentation
 from ditfuse_jax.data.config import FORMATS
 
 TARGET_FOLDER = "target"  # of a pair folder, optional
@@ -64,7 +64,8 @@ def find(source_format: str, path: str, root: Path, names: str | None = None, *,
     Args:
       source_format: one of FORMATS.
       path: below `root`; `*` stands for several folders. For "dataset" a name and split: "MSRS/train".
-      names: a file in each folder that lists stems, one a line; None takes all.
+      names: a file in each folder that lists stems, one a line; None takes all. Of a folder that has neither
+        train.txt nor val.txt, these take what `held_out.part` says.
       images: of JSONL, the folder below `root` where its relative paths start; "": the one of the file.
 
     Raises ValueError naming the folder or file: nothing found, a side of a pair or a label missing.
@@ -84,7 +85,8 @@ def find(source_format: str, path: str, root: Path, names: str | None = None, *,
             else ()
         )
     if not items:
-        raise ValueError(f"{root / path} holds no {source_format}; check the path and --data")
+        kept = f" for {names}" if names else ""
+        raise ValueError(f"{root / path} holds no {source_format}{kept}; check the path and --data")
     return Listing(tuple(items), classes)
 
 
@@ -168,7 +170,11 @@ def check_sizes(item: Item, sizes: list[tuple[int, int]]) -> None:
 
 def _chosen(files: dict[str, Path], folder: Path, names: str | None) -> list[str]:
     """The listed stems, or all. A listed stem without a file is an error."""
-    return list(files) if names is None else scenes.listed(folder / names, files)
+    if names is None:
+        return list(files)
+    if held_out.applies(folder, names):
+        return held_out.part(list(files), names)
+    return scenes.listed(folder / names, files)
 
 
 def _partner(files: dict[str, Path], stem: str, folder: Path) -> Path:

@@ -136,11 +136,19 @@ def train(
     with Log(workdir, last_step=step, report_to=report_to) as log:
         begin = f"starts at step {step} of {config.steps}" if step else f"starts anew, {config.steps} steps"
         log.say(f"{begin}, {', '.join(map(str, config.mixture.buckets))} pixels")
+        if data.validation and config.validate_every:
+            log.say(held_out_line(data.validation.stems))
         run = Run(config, frozen, data, mesh, workdir, tuning, checkpoints, log, origin)
         step = take_steps(run, state, step)
     if step < config.steps:
         log.say(f"asked to stop: step {step} is saved; the same command continues")
     return step
+
+
+def held_out_line(stems: list[str]) -> str:
+    """`validates on 3 held-out scenes: a, b, c`, of which the first ones are named."""
+    named = ", ".join(stems[:5]) + (" ..." if len(stems) > 5 else "")
+    return f"validates on {len(stems)} held-out scenes: {named}"
 
 
 class Run(NamedTuple):
