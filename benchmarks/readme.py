@@ -3,11 +3,13 @@
 
     python benchmarks/readme.py            # all that can run here; about ten minutes on two cores
     python benchmarks/readme.py --list     # what is run, what is not and why
+    python benchmarks/readme.py --page docs/training.md   # one page alone
 
 Every command shown is in RUN, in NOT_RUN with its reason, or in TESTED: tests/test_readme.py asks for it.
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -53,7 +55,7 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "linear_start.py": DATA,
     "benchmarks/demo_quality.py": DATA,
     "benchmarks/fidelity.py": DATA,
-    "ditfuse_jax.data": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
+    " configs/demo.py": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
     "evaluation compare --sources mff/lytro": DATA,
     "evaluation compare --sources ivif/tno": DATA,
     "benchmarks/readme.py": "is this script",
@@ -186,7 +188,64 @@ def stores(*names: str) -> Callable[[Result], None]:
     return check
 
 
+def counts(result: Result) -> None:
+    """Pairs to train on, pairs that are held out, and no bad file."""
+    assert result.output.count("no bad files") == 2, result.output
+    assert "held-out files:" in result.output
+
+
+def sheets(result: Result) -> None:
+    assert result.picture("mine/sheet.png").std() > 10
+
+
+def trains(result: Result) -> None:
+    """From the first step: a loss, a validation loss on named pairs, a picture."""
+    assert "validates on 1 held-out scenes: 0" in result.output, result.output
+    log = [json.loads(line) for line in (result.folder / "mine/run/log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line.get("loss", line.get("validation_loss"))) for line in log)
+    assert {"loss", "validation_loss"} <= {name for line in log for name in line}
+    assert list((result.folder / "mine/run/pictures").glob("step_*.png"))
+
+
+def goes_on(result: Result) -> None:
+    trains(result)
+    assert "starts at step 2 of 4" in result.output, result.output
+
+
+def exports(result: Result) -> None:
+    assert (result.folder / "mine/adapter/adapter.json").is_file()
+
+
+def fuses_own(result: Result) -> None:
+    with Image.open(result.folder / "mine/pairs/vis/01.png") as source:
+        assert result.picture("mine/fused.png").shape[:2] == source.size[::-1]
+
+
+def scores(result: Result) -> None:
+    table = (result.folder / "mine/before/summary.md").read_text("utf-8")
+    assert "| ditfuse | 1 |" in table, table
+
+
+def compares(result: Result) -> None:
+    """Both checkpoints over the held-out pair, in one table."""
+    table = (result.folder / "mine/after/summary.md").read_text("utf-8")
+    assert "| ditfuse | 1 |" in table, table
+    assert "| before | 1 |" in table, table
+    assert (result.folder / "mine/after/sheet.png").is_file()
+
+
+OWN = "python train.py --config own --data mine --set init=ditfuse_jax/demo --workdir mine/run"
+PAIRS = "python -m ditfuse_jax.evaluation run --dataset mine/pairs --names val.txt --task ivif"
 RUN: dict[str, Callable[[Result], None]] = {
+    "python -m ditfuse_jax.data check own --data mine": counts,
+    "python -m ditfuse_jax.data show own --data mine --out mine/sheet.png": sheets,
+    OWN: trains,
+    f"{OWN} --set steps=800": goes_on,
+    "python -m convert from-train mine/run mine/adapter": exports,
+    "python infer.py --task ivif --lora mine/adapter mine/pairs/vis/01.png mine/pairs/ir/01.png "
+    "--out mine/fused.png": fuses_own,
+    f"{PAIRS} --out mine/before": scores,
+    f"{PAIRS} --lora mine/adapter --fused before=mine/before/fused --out mine/after": compares,
     "python infer.py": fuses,
     "python infer.py --image1 examples/mff/image1.jpg --image2 examples/mff/image2.jpg --task mff": sharpens,
     "python infer.py --task light+": brightens,
@@ -209,6 +268,23 @@ RUN: dict[str, Callable[[Result], None]] = {
     "--thermal-range 7200 7900 --out ranged": stores("ranged/4.png"),
 }
 
+FEW = "batch_size=2 save_every=2 log_every=1 mixture.buckets.0.height=64 mixture.buckets.0.width=64"
+SMALLER = {  # what is added where a page shows a run of hours
+    OWN: " ".join(f"--set {setting}" for setting in ("steps=2", *FEW.split())),
+    f"{OWN} --set steps=800": " ".join(f"--set {setting}" for setting in ("steps=4", *FEW.split())),
+}
+
+
+def own_pairs(folder: Path) -> None:
+    """Six pairs as one's own: windows of the example."""
+    for side, name in ((1, "vis"), (2, "ir")):
+        (folder / name).mkdir(parents=True)
+        whole = example("ivif", side).astype(np.uint8)
+        for number in range(6):
+            top, left = divmod(number, 3)
+            window = whole[128 * top :, 128 * left :][:256, :256]
+            Image.fromarray(window).save(folder / name / f"{number + 1:02}.png")
+
 
 def workplace() -> Path:
     """A folder with all of the project as links, but for what the commands write."""
@@ -220,6 +296,7 @@ def workplace() -> Path:
     for entry in (PROJECT / "examples").iterdir():
         if entry.name != "fused.jpg":
             (folder / "examples" / entry.name).symlink_to(entry)
+    own_pairs(folder / "mine/pairs")
     return folder
 
 
@@ -240,9 +317,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
+    parser.add_argument("--page", choices=PAGES, help="the commands of one page; default: of all")
     args = parser.parse_args()
     failed, folder = 0, workplace()
     for one in shown():
+        if args.page not in (None, one.page):
+            continue
         if why := reason(one):
             print(f"not run   {one.page}: {one.command}  ({why})")
             continue
@@ -250,7 +330,7 @@ def main() -> int:
             print(f"run       {one.page}: {one.command}")
             continue
         try:
-            result = run(one.command, folder)
+            result = run(f"{one.command} {SMALLER.get(one.command, '')}", folder)
             RUN.get(one.command, done)(result)
             print(f"ok        {one.page}: {one.command}  ({result.seconds:.0f} s)", flush=True)
         except (AssertionError, RuntimeError) as error:

@@ -26,6 +26,7 @@ def train(arguments: list[str], prog: str) -> int:
 
 
 def convert(arguments: list[str], prog: str) -> int:
+    environment.for_fusing()
     return places.converter("__main__").command(arguments, prog)
 
 

@@ -135,8 +135,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: the one that ships")
-    parser.add_argument("--lora", type=Path, metavar="DIR", help="adapter")
+    text = "checkpoint folder or hf:owner/name; default: the one that ships"
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help=text)
+    parser.add_argument("--lora", type=Path, metavar="DIR", help="adapter folder or hf:owner/name")
     parser.add_argument("--steps", type=settings.whole, help="default: the checkpoint's")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=settings.seed, default=0)

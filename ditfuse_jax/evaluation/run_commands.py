@@ -79,9 +79,8 @@ def seen_in_training(chosen: list[Files], folder: Path | None) -> str:
 def fuse(chosen: list[Files], args: argparse.Namespace) -> list[str]:
     """Writes out/fused/STEM.png, also what a second run still lacks; returns a line for each failure."""
     from ditfuse_jax.inference import jobs, terminal  # JAX: seconds, and not needed to score
-    from ditfuse_jax.inference.fuse import DiTFuse
 
-    model = DiTFuse.load(args.checkpoint, lora=args.lora, dtype=args.dtype)
+    model = loaded(args)
     settings, prompt = model.settings(steps=args.steps), request(task=args.task)
     todo = [
         jobs.Job((one.first, one.second), prompt, args.out / "fused" / f"{one.stem}.png") for one in chosen
@@ -93,6 +92,16 @@ def fuse(chosen: list[Files], args: argparse.Namespace) -> list[str]:
     return [failure.message for failure in done.failed]
 
 
+def loaded(args: argparse.Namespace):
+    """The checkpoint that the flags name, a folder or `hf:owner/name`, with its adapter."""
+    from ditfuse_jax.inference import pretrained
+    from ditfuse_jax.inference.fuse import DiTFuse
+
+    checkpoint = pretrained.on_command_line(args.checkpoint)
+    lora = pretrained.adapter_on_command_line(args.lora)
+    return DiTFuse.load(checkpoint, lora=lora, dtype=args.dtype)
+
+
 def runtime(args: argparse.Namespace) -> int:
     """The paper's Table V for one checkpoint on this machine, with all that its numbers depend on."""
     from ditfuse_jax.evaluation import runtime as clock
@@ -100,7 +109,7 @@ def runtime(args: argparse.Namespace) -> int:
     width, height = size_of(args.size)
     if args.samples < 1:
         raise ValueError(f"--samples {args.samples}: give 1 or more")
-    table = clock.markdown(clock.measure(args, height, width, request(task=args.task)))
+    table = clock.markdown(clock.measure(loaded(args), args, height, width, request(task=args.task)))
     print(table)
     if args.out:
         tables.write(args.out / "runtime.md", table)

@@ -27,9 +27,8 @@ class Runtime(NamedTuple):
     facts: dict[str, str]
 
 
-def measure(args: argparse.Namespace, height: int, width: int, prompt: str) -> Runtime:
-    """Fuses noise pictures of one size, one at a time. args: the flags of a checkpoint and --samples."""
-    model = DiTFuse.load(args.checkpoint, lora=args.lora, dtype=args.dtype)
+def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, prompt: str) -> Runtime:
+    """Fuses noise pictures of one size, one at a time. args: --steps, --seed and --samples."""
     settings = model.settings(steps=args.steps)
     plan = model.plan(height, width, prompt, steps=args.steps)
     pair = np.random.default_rng(args.seed).integers(0, 256, (2, height, width, 3), np.uint8)

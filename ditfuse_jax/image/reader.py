@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ditfuse_jax.image import camera, decode, deep, exif
+from ditfuse_jax.image import camera, decode, deep, exif, libtiff
 from ditfuse_jax.image.faults import BadFile, damage_named
 from ditfuse_jax.image.geometry import check_size
 from ditfuse_jax.image.picture import Picture, seen
@@ -154,6 +154,7 @@ def _open(file: Path) -> Image.Image:
     """The image with its header read, but no pixels decoded."""
     if not file.is_file():
         raise BadFile(f"{file}: no such file; check the path")
+    libtiff.silence()
     try:
         return Image.open(file, formats=OPENED)
     except Image.DecompressionBombError as error:

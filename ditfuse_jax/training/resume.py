@@ -39,6 +39,8 @@ class Checkpoints:
         self.workdir, self.folder = workdir.resolve(), workdir.resolve() / "checkpoints"
         self.read_only = read_only
         self.unsummed: list[int] = []  # steps saved here whose checksums were not taken yet
+        # what Orbax would set itself where nothing is written, with a log line for each
+        reads = {"create": False, "save_interval_steps": 0} if read_only else {}
         best = policies.BestN(get_metric_fn=_by_loss, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
@@ -46,6 +48,7 @@ class Checkpoints:
             enable_async_checkpointing=not read_only,
             read_only=read_only,
             todelete_subdir=None if read_only else DELETED,
+            **reads,
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 

@@ -38,3 +38,20 @@ def test_jax_starts_with_the_flags_that_are_accepted():
         variables = os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(command, env=variables, capture_output=True)
         assert (done.returncode == 0) == environment.accepted(flags)
+
+
+LOUD = """
+import warnings
+from ditfuse_jax.cli import environment
+environment.for_fusing()
+warnings.warn("a first line\\n  and a second")
+warnings.warn_explicit("Truncated File Read", UserWarning, "x.py", 1, module="PIL.TiffImagePlugin")
+from absl import logging
+logging.warning("setting save_interval_steps=0.")
+logging.error("this stays")
+"""
+
+
+def test_a_warning_is_one_line_and_other_libraries_say_errors_alone():
+    done = subprocess.run([sys.executable, "-c", LOUD], capture_output=True, text=True)
+    assert done.stderr.splitlines() == ["warning     a first line and a second", "ERROR:absl:this stays"]

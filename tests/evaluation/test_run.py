@@ -7,6 +7,7 @@ from pictures import coloured, write
 
 from conftest import golden
 from convert.__main__ import main as convert
+from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.evaluation import run_commands
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.image import read
@@ -82,6 +83,17 @@ def test_unknown_datasets_are_told(tmp_path, capsys):
     words = ["run", "--dataset", "nowhere", "--task", "mff", "--out", str(tmp_path)]
     assert main(words) == 2
     assert "nowhere is no folder and none of MSRS, M3FD" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_the_hub_is_fetched_by_its_name(tmp_path, monkeypatch, capsys):
+    """hub.fetch itself is tested against a loopback hub in tests/inference/test_pretrained.py."""
+    asked = []
+    monkeypatch.setattr(hub, "fetch", lambda *name: asked.append(name) or golden("ckpt_tiny"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["runtime", "--checkpoint", "hf:acme/tiny", "--size", "48x32", "--steps", "1", "--samples", "1"]
+    assert main(words) == 0
+    assert asked == [("hf:acme/tiny", None)]
+    assert "acme--tiny-" in capsys.readouterr().out
 
 
 def test_runtime_states_what_it_depends_on(checkpoint, tmp_path, capsys):

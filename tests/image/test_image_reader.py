@@ -233,3 +233,15 @@ def test_pictures_without_indices_are_no_labels(tmp_path):
         Image.fromarray(gradient()[..., 0]).convert(mode).save(tmp_path / "a.png")
         with pytest.raises(im.BadFile, match=f"a.png has mode {mode}; labels are one 8-bit channel"):
             im.read_labels(tmp_path / "a.png")
+
+
+def test_a_damaged_fax_page_says_nothing_itself(tmp_path, capfd):
+    """libtiff would write a line for each damaged row, from C."""
+    file = tmp_path / "a.tif"
+    rows = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(bool)
+    Image.fromarray(rows).save(file, compression="group4")
+    content = bytearray(file.read_bytes())
+    content[40:60] = bytes(byte ^ 0x55 for byte in content[40:60])
+    file.write_bytes(content)
+    im.read(file)
+    assert capfd.readouterr().err == ""
