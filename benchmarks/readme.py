@@ -36,6 +36,8 @@ HOURS = "trains for hours"
 THERMAL = "python infer.py shots/thermal/visible.png shots/thermal/thermal.png --task ivif"
 NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "python3 -m venv": "downloads packages; tests/test_wheel.py builds and installs what they install",
+    ".[cuda12]": "needs a GPU",
+    ".[tpu]": "needs a TPU",
     "-m pytest": "is the tests",
     "ditfuse serve": "runs until it is stopped; tests/serve/ asks it all that the page does",
     "hf:": "downloads from the hub",

@@ -112,4 +112,7 @@ def command(argv: list[str] | None, prog: str) -> int:
 
 
 if __name__ == "__main__":
+    from ditfuse_jax.cli import environment
+
+    environment.for_fusing()  # before JAX is imported
     sys.exit(command(None, "python -m convert"))
