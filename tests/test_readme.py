@@ -43,6 +43,7 @@ def test_every_command_is_run_or_says_why_not():
 def test_nothing_stands_in_the_lists_that_no_page_shows():
     commands = [one.command for one in SHOWN]
     assert set(readme.RUN) <= set(commands)
+    assert set(readme.SMALLER) <= set(readme.RUN)
     unused = {part for part in readme.NOT_RUN if not any(part in command for command in commands)}
     assert not unused
 
