@@ -43,9 +43,12 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "hf:": "downloads from the hub",
     "DiTFuse-adapter": RELEASED,
     "convert inspect checkpoints/omnigen": RELEASED,
+    "convert verify checkpoints/omnigen": RELEASED,
     "convert export checkpoints/omnigen": RELEASED,
     "export-lora checkpoints/ditfuse-lora": RELEASED,
     "OmniGen-v1/": RELEASED,
+    "checkpoints/ditfuse": RELEASED,
+    "accelerator.py --size omnigen": "needs an accelerator",
     "configs/ditfuse_lora.py": RELEASED,
     "--checkpoint DIR": RELEASED,
     "HOST:PORT": "needs several machines; tests/training/test_multihost.py runs two processes",
@@ -111,7 +114,7 @@ def example(name: str, side: int) -> np.ndarray:
 
 
 def done(result: Result) -> None:
-    """Python in the page, which leaves no file: that it ran is all."""
+    """What leaves no file: that it ran is all."""
 
 
 def fuses(result: Result) -> None:
@@ -268,6 +271,7 @@ RUN: dict[str, Callable[[Result], None]] = {
     ),
     "python infer.py --image-dirs shots/frames/vis shots/frames/ir --task ivif --align rig.json "
     "--thermal-range 7200 7900 --out ranged": stores("ranged/4.png"),
+    "python benchmarks/accelerator.py": done,
 }
 
 FEW = "batch_size=2 save_every=2 log_every=1 mixture.buckets.0.height=64 mixture.buckets.0.width=64"

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ditfuse_jax.cli import environment
 from ditfuse_jax.inference import settings
 from ditfuse_jax.text import message
 
@@ -52,6 +53,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     settings.add_flags(proposed)
     command("inspect", "what a folder is and holds", target=False)
+    verified = command("verify", "whether a checkpoint folder is whole and computes: a report", target=False)
+    verified.add_argument("--lora", metavar="ADAPTER", type=Path, help="adapter folder to load with it")
     command("export", "a checkpoint folder to the official layout")
     command("export-lora", "an adapter folder to PEFT's files")
     return top
@@ -62,6 +65,12 @@ def run(args: argparse.Namespace) -> None:
 
     if args.command == "inspect":
         print("\n".join(report.report(args.source)))
+        return
+    if args.command == "verify":
+        environment.for_fusing()
+        from .verify import verify
+
+        print("\n".join(verify(args.source, args.lora)))
         return
     if args.command == "omnigen":
         options = {"lora": args.lora, "dtype": args.dtype, "vae": args.vae}
