@@ -55,6 +55,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     command("inspect", "what a folder is and holds", target=False)
     verified = command("verify", "whether a checkpoint folder is whole and computes: a report", target=False)
     verified.add_argument("--lora", metavar="ADAPTER", type=Path, help="adapter folder to load with it")
+    command("quantize", "a checkpoint folder to one with int8 weights, and how far their results differ")
     command("export", "a checkpoint folder to the official layout")
     command("export-lora", "an adapter folder to PEFT's files")
     return top
@@ -87,6 +88,11 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == "lora":
         stamp = jobs.stamp(str(args.source), args.source)
         lora.convert_lora(args.source, args.target, stamp=stamp, overwrite=args.overwrite)
+    elif args.command == "quantize":
+        environment.for_fusing()
+        from .quantize import quantize
+
+        print("\n".join(quantize(args.source, args.target, overwrite=args.overwrite)))
     elif args.command == "export":
         export.export(args.source, args.target, overwrite=args.overwrite)
     else:

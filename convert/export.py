@@ -25,6 +25,11 @@ def export(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     The position table is written back unless the source had none: the official strict load asks for it.
     """
     config, provenance = read_folder(folder)
+    if config.model.int8:
+        raise ValueError(
+            f"{folder} holds int8 weights, which the official layout has no place for; export "
+            f"{provenance.get('quantized_from', 'the folder that it was quantized from')} instead"
+        )
     model = engine.invert(open_tensors(folder / MODEL_FILE), omnigen.RULES)
     official = provenance.get("layout") == "official"
     settings = provenance["source_config"] if official else phi3_config(config.model)

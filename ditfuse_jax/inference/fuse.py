@@ -15,6 +15,7 @@ from flax import nnx
 
 from ditfuse_jax import image
 from ditfuse_jax.bounds import check_seed
+from ditfuse_jax.checkpoints.adapter import read_adapter
 from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
@@ -80,7 +81,8 @@ class DiTFuse:
 
         Args:
           folder: default: the small checkpoint that ships with the package.
-          lora: a PEFT or a converted adapter folder, merged into the weights while loading.
+          lora: a PEFT or a converted adapter folder, merged into the weights while loading; beside int8
+            weights it stays as it is.
           dtype: "float32" or "bfloat16" of weights and matmuls; default: what the checkpoint says.
         Raises ValueError naming the file and the way out when something is missing, damaged or does not fit.
         """
@@ -89,18 +91,19 @@ class DiTFuse:
         tokenizer = load_tokenizer(folder)
         check_vocabulary(tokenizer, config.model.vocab_size)
         dtype = dtype or config.model.dtype
-        model = dataclasses.replace(config.model, dtype=dtype)
+        adapter = lora and read_adapter(Path(lora))
+        live = adapter.lora if adapter and config.model.int8 else None
+        model = dataclasses.replace(config.model, dtype=dtype, lora=live)
         tuning = Tuning.choose(jax.default_backend(), 1)
         transformer = read_network(
-            lambda: Transformer(model, tuning=tuning, rngs=nnx.Rngs(0)),
+            lambda: Transformer(model, tuning=tuning, param_dtype=np.dtype(dtype), rngs=nnx.Rngs(0)),
             folder / MODEL_FILE,
-            dtype,
-            lora=lora,
+            lora=adapter,
         )
         return cls(
             config=dataclasses.replace(config, model=model),
             transformer=transformer._replace(tuning=tuning),
-            vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE, "float32"),
+            vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE),
             # plan and layout ask for the same words, and all prompts for the same negative ones
             tokenizer=functools.lru_cache(maxsize=256)(tokenizer),
             folder=folder,

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.checkpoints.adapter import read_adapter
+from ditfuse_jax.checkpoints.adapter import Adapter
 from ditfuse_jax.checkpoints.flat import fill, parameter_shapes, path_name
 from ditfuse_jax.checkpoints.folder import load_params
-from ditfuse_jax.models.lora import merge
+from ditfuse_jax.models.lora import check_fit, merge
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
 
@@ -23,15 +24,19 @@ class Network(NamedTuple):
     tuning: Tuning = PORTABLE  # that of the modules in `graph`
 
 
-def read_network(build: Callable[[], nnx.Module], file: Path, dtype: str, *, lora=None) -> Network:
-    """The module that `build()` would make, with the tensors of `file` and an adapter merged into them."""
-    params = load_params(file, parameter_shapes(build), dtype=dtype)
-    if lora is not None:
-        adapter = read_adapter(Path(lora))
-        for name, tensor in adapter.tensors.items():
-            if not np.isfinite(np.asarray(tensor, np.float32)).all():
-                raise ValueError(f"adapter {lora}: {name} holds NaN or infinite values; copy it again")
-        params = merge(params, adapter.tensors, adapter.lora)
+def read_network(build: Callable[[], nnx.Module], file: Path, *, lora: Adapter | None = None) -> Network:
+    """The module that `build()` would make, with the tensors of `file` in its dtypes.
+
+    An adapter is merged into them, or lies beside them where the module has live ones.
+    """
+    shapes = parameter_shapes(build)
+    live = {name: leaf for name, leaf in shapes.items() if name.endswith((".lora_a", ".lora_b"))}
+    params = load_params(file, {name: leaf for name, leaf in shapes.items() if name not in live})
+    if lora is not None and live:
+        check_fit(params, lora.tensors, lora.lora)
+        params |= {name: jax.numpy.asarray(x) for name, x in lora.tensors.items()}
+    elif lora is not None:
+        params = merge(params, lora.tensors, lora.lora)
     return Network(*nnx.split(fill(nnx.eval_shape(build), params)))
 
 

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
+from ditfuse_jax.ops.int8 import int8_matmul
 from ditfuse_jax.ops.products import joined, matmul, plain_adapted
 from ditfuse_jax.ops.tuning import Tuning
 
@@ -62,14 +63,43 @@ class LoRALinear(Linear):
         return add(x, self.kernel[...], low, self.lora_b[...], self.dtype)
 
 
+class Int8Linear(Linear):
+    """x W with W = kernel * step: kernel int8 [in, out], step float32 [out]. Filled from a file, not trained."""
+
+    def __init__(self, num_in: int, num_out: int, **linear):
+        super().__init__(num_in, num_out, **linear)
+        self.kernel, self.step = _int8(num_in, num_out)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        return int8_matmul(x, self.kernel[...], self.step[...], self.dtype)
+
+
+class Int8LoRALinear(LoRALinear):
+    """`Int8Linear` with a live adapter, which stays in floating point."""
+
+    def __init__(self, num_in: int, num_out: int, **linear):
+        super().__init__(num_in, num_out, **linear)
+        self.kernel, self.step = _int8(num_in, num_out)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        low = self.scale * matmul(x, self.lora_a[...], self.dtype)
+        base = int8_matmul(x, self.kernel[...], self.step[...], self.dtype)
+        return base + matmul(low, self.lora_b[...], self.dtype)
+
+
+def _int8(num_in: int, num_out: int) -> tuple[nnx.Param, nnx.Param]:
+    return nnx.Param(jnp.zeros((num_in, num_out), jnp.int8)), nnx.Param(jnp.ones((num_out,), jnp.float32))
+
+
 def block_linear(
     cfg: TransformerConfig, name: str, num_in: int, num_out: int, *, tuning: Tuning, **linear
 ) -> Linear:
     """The linear layer `name` of a block: with a live adapter where cfg.lora targets it."""
     linear = {"use_bias": False, "dtype": cfg.dtype, **linear}
     if cfg.lora is not None and name in cfg.lora.targets:
-        return LoRALinear(num_in, num_out, lora=cfg.lora, tuning=tuning, **linear)
-    return Linear(num_in, num_out, **linear)
+        kind = Int8LoRALinear if cfg.int8 else LoRALinear
+        return kind(num_in, num_out, lora=cfg.lora, tuning=tuning, **linear)
+    return (Int8Linear if cfg.int8 else Linear)(num_in, num_out, **linear)
 
 
 def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
@@ -82,12 +112,22 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
 
     Raises ValueError when an adapter tensor is missing, unknown or does not fit its kernel.
     """
+    check_fit(params, adapter, lora)
+    merged = dict(params)
+    for name in lora.targets:
+        a, b = (adapter[f"layers.{name}.{part}"] for part in ("lora_a", "lora_b"))
+        kernel = params[f"layers.{name}.kernel"]
+        merged[f"layers.{name}.kernel"] = _merged(kernel, a, b, lora.scale)
+    return merged
+
+
+def check_fit(params: dict, adapter: dict, lora: LoraConfig) -> None:
+    """ValueError, as in `merge`, unless an adapter is whole and has the shapes of the kernels in params."""
     wanted = {f"layers.{name}.{part}" for name in lora.targets for part in ("lora_a", "lora_b")}
     if wrong := sorted(wanted ^ adapter.keys()):
         raise ValueError(
             f"the adapter and its targets {', '.join(lora.targets)} differ in {', '.join(wrong)}"
         )
-    merged = dict(params)
     for name in lora.targets:
         a, b = (adapter[f"layers.{name}.{part}"] for part in ("lora_a", "lora_b"))
         kernel = params[f"layers.{name}.kernel"]
@@ -96,8 +136,6 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
                 f"layers.{name}: adapter {a.shape} x {b.shape} does not fit the kernel {kernel.shape}; "
                 "it was trained for another model"
             )
-        merged[f"layers.{name}.kernel"] = _merged(kernel, a, b, lora.scale)
-    return merged
 
 
 @jax.jit

@@ -108,6 +108,11 @@ class TrainConfig:
         check(self, **dict.fromkeys(POSITIVE, (1, 10**9)), zero_time=(0, 1), seed=(0, 2**32 - 1))
         check(self, batch_size=(1, 10**6), draws=(1, 1024), workers=(0, 1024), validate_every=(0, 10**9))
         check(self, picture_rows=(1, 64), picture_steps=(1, 10_000))
+        if self.model.int8:
+            raise ValueError(
+                f"{self.init or 'the model'} holds int8 weights, which do not train; start from the folder "
+                "that it was quantized from"
+            )
         if self.stage == "vae" and self.draws > 1:
             raise ValueError(f"draws {self.draws}: the autoencoder has no times to draw; use 1")
         if self.stage == "vae" and self.mixture.varied:
