@@ -90,9 +90,10 @@ def run(args: argparse.Namespace) -> None:
         lora.convert_lora(args.source, args.target, stamp=stamp, overwrite=args.overwrite)
     elif args.command == "quantize":
         environment.for_fusing()
-        from .quantize import quantize
+        from .quantize import errors, quantize
 
-        print("\n".join(quantize(args.source, args.target, overwrite=args.overwrite)))
+        quantize(args.source, args.target, overwrite=args.overwrite)
+        print("\n".join(errors(args.source, args.target)))
     elif args.command == "export":
         export.export(args.source, args.target, overwrite=args.overwrite)
     else:

@@ -30,8 +30,8 @@ SIDE = 128  # pixels of the pair that both folders fuse
 KERNELS = {f"layers.{name}.kernel": f"layers.{name}.step" for name in LINEARS}
 
 
-def quantize(folder: Path, target: Path, *, overwrite: bool = False) -> list[str]:
-    """Writes `target`; returns lines on the error of each block and of the latents against `folder`.
+def quantize(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Writes `target`.
 
     Raises ValueError for a folder that is int8 already, or whose kernels hold NaN or infinity.
     """
@@ -49,7 +49,6 @@ def quantize(folder: Path, target: Path, *, overwrite: bool = False) -> list[str
         write_int8(arrays, partial / weights.MODEL_FILE)
         shutil.copyfile(folder / weights.VAE_FILE, partial / weights.VAE_FILE)
         weights.write_config(partial, new, {**provenance, "quantized_from": str(folder)})
-    return errors(folder, target)
 
 
 def check_names(path: Path, arrays: Mapping, shapes: Mapping) -> None:

@@ -64,7 +64,7 @@ class LoRALinear(Linear):
 
 
 class Int8Linear(Linear):
-    """x W with W = kernel * step: kernel int8 [in, out], step float32 [out]. Filled from a file, not trained."""
+    """x W with W = kernel * step: kernel int8 [in, out], step float32 [out]; from a file, never trained."""
 
     def __init__(self, num_in: int, num_out: int, **linear):
         super().__init__(num_in, num_out, **linear)
