@@ -33,5 +33,5 @@ def test_restore_brings_back_the_exact_native_size():
 
 
 def test_sizes_must_match():
-    with pytest.raises(ValueError, match="a.png 24 x 20 and b.png 24 x 21; register the pair"):
+    with pytest.raises(ValueError, match="a.png 24 x 20 and b.png 24 x 21; crop or resize both"):
         im.check_same_size(gradient(), gradient(21), ("a.png", "b.png"))
