@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ditfuse_jax.cli import environment
 from ditfuse_jax.inference import settings
-from ditfuse_jax.text import message
+from ditfuse_jax.text import message, one_line_each
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -128,7 +128,5 @@ def command(argv: list[str] | None, prog: str) -> int:
 
 
 if __name__ == "__main__":
-    from ditfuse_jax.cli import environment
-
-    environment.for_fusing()  # before JAX is imported
+    one_line_each()
     sys.exit(command(None, "python -m convert"))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that came from outside: lines of a file, a JSON object, and how much of it an error repeats."""
+"""Text that came from outside: lines of a file, a JSON object, how much of it an error repeats, warnings."""
 
 import json
+import warnings
 from pathlib import Path
 
 MOST_JSON = 64_000_000  # bytes; a config.json has a few thousand, a tokenizer.json some millions
@@ -19,6 +20,18 @@ def quoted(value) -> str:
 def message(error: object) -> str:
     """The text of an error, cut at MOST_SAID characters."""
     return _cut(str(error), MOST_SAID)
+
+
+def one_line_each() -> None:
+    """For commands: warnings without the line of code that raised them; of other libraries errors alone.
+
+    Pillow warns of damage, which our reader names with its file; Orbax logs what it does to absl.
+    """
+    from absl import logging
+
+    warnings.formatwarning = lambda said, *_: f"warning     {' '.join(str(said).split())}\n"
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.set_verbosity(logging.ERROR)
 
 
 def _cut(text: str, most: int) -> str:

@@ -4,10 +4,9 @@
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 
-from absl import logging
+from ditfuse_jax import text
 
 # Of XLA's YNN fusions only single products make a training step on CPU faster; so do wide vectors, where the
 # processor has them (docs/training.md).
@@ -20,7 +19,7 @@ PARSE_FLAGS = "from jaxlib import xla_client; xla_client._xla.CompileOptions()" 
 
 def for_fusing() -> None:
     """No advice and no log lines on the terminal."""
-    one_line_each()
+    text.one_line_each()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,23 +34,13 @@ def for_serving() -> None:
 
 def for_training() -> None:
     """No advice between the lines of a run, and XLA's faster way on CPU; XLA_FLAGS of the user come last."""
-    one_line_each()
+    text.one_line_each()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     flags = CPU_FLAGS if accepted(CPU_FLAGS) else [flag for flag in CPU_FLAGS if accepted([flag])]
     for flag in set(CPU_FLAGS) - set(flags):
         print(f"this jaxlib does not know {flag}: training without it", file=sys.stderr, flush=True)
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
-
-
-def one_line_each() -> None:
-    """Warnings without the line of code that raised them; of other libraries what only they can say.
-
-    Pillow warns of damage, which our reader names with its file; Orbax logs what it does to absl.
-    """
-    warnings.formatwarning = lambda text, *_: f"warning     {' '.join(str(text).split())}\n"
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.set_verbosity(logging.ERROR)
 
 
 def accepted(flags: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from ditfuse_jax.config import DEMO, closest
 from ditfuse_jax.data import loader, samples, sheet, sources
 from ditfuse_jax.data.config import Bucket, MixtureConfig
 from ditfuse_jax.data.mixture import Mixture, resolve
-from ditfuse_jax.text import message
+from ditfuse_jax.text import message, one_line_each
 
 
 class Asked(NamedTuple):
@@ -226,4 +226,5 @@ def command(arguments: list[str], prog: str) -> int:
 
 
 if __name__ == "__main__":
+    one_line_each()
     sys.exit(command(sys.argv[1:], "python -m ditfuse_jax.data"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ditfuse_jax.evaluation import commands, mark_commands, run_commands
 from ditfuse_jax.evaluation.flags import arguments
-from ditfuse_jax.text import message
+from ditfuse_jax.text import message, one_line_each
 
 COMMANDS = {
     "score": commands.score,
@@ -33,4 +33,5 @@ def main(words: Sequence[str], prog: str = "python -m ditfuse_jax.evaluation") -
 
 
 if __name__ == "__main__":
+    one_line_each()
     sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from ditfuse_jax import text
 from ditfuse_jax.cli import environment
+from runs import PROJECT
 
 
 @pytest.fixture
@@ -15,6 +17,7 @@ def flags(monkeypatch):
     """XLA_FLAGS of a user; put back after the test."""
     for name in ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "TRANSFORMERS_VERBOSITY"):
         monkeypatch.setenv(name, os.environ.get(name, "error"))
+    monkeypatch.setattr(text, "one_line_each", lambda: None)  # not for the tests that follow
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
 
 
@@ -53,5 +56,5 @@ logging.error("this stays")
 
 
 def test_a_warning_is_one_line_and_other_libraries_say_errors_alone():
-    done = subprocess.run([sys.executable, "-c", LOUD], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", LOUD], cwd=PROJECT, capture_output=True, text=True)
     assert done.stderr.splitlines() == ["warning     a first line and a second", "ERROR:absl:this stays"]
