@@ -89,9 +89,9 @@ class Attention(nnx.Module):
         self.out = block_linear(cfg, "attn.out", cfg.width, cfg.width, init=_residual_init(cfg), **linear)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0, run: int = 0
     ) -> tuple[jax.Array, KV]:
-        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split: as in `attention`.
+        """Args: x [B, T, D]; mask bool [B, T, S + T]; prefix each [B, S, M, K]; split, run as in `attention`.
         Returns [B, T, D] and the new KV.
         """
         qkv = self.qkv(x).reshape(*x.shape[:2], -1, self.head_dim)  # [B, T, N + 2 M, K]
@@ -101,7 +101,7 @@ class Attention(nnx.Module):
         new = KV(k, v)
         if prefix is not None:
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(prefix, new, strict=True))
-        y = attention(q, k, v, mask, split=split, tuning=self.tuning)
+        y = attention(q, k, v, mask, split=split, run=run, tuning=self.tuning)
         return self.out(y.reshape(x.shape)), new
 
 
@@ -130,10 +130,10 @@ class Block(nnx.Module):
         self.mlp = MLP(cfg, **linear)
 
     def __call__(
-        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0
+        self, x: jax.Array, rope: Rope, mask: jax.Array, prefix: KV | None, *, split: int = 0, run: int = 0
     ) -> tuple[jax.Array, KV]:
         """Arguments and shapes as in `Attention`."""
-        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, split=split)
+        y, new = self.attn(self.attn_norm(x), rope, mask, prefix, split=split, run=run)
         x = x + y
         x = x + self.mlp(self.mlp_norm(x))
         return x, new
@@ -165,20 +165,21 @@ def run_blocks(
     prefix: KV | None,
     keep_kv: bool,
     split: int = 0,
+    run: int = 0,
 ) -> tuple[jax.Array, KV | None]:
     """Runs x float32 [B, T, D] through all layers.
 
     Args:
       prefix: cache of an earlier pass, each [L, B, S, M, K], or None.
       keep_kv: return the new KV of every layer, each [L, B, T, M, K]; otherwise None.
-      split: as in `attention`.
+      split, run: as in `attention`.
     Returns: float32 [B, T, D] and the KV.
     """
     graph, params = nnx.split(blocks)
 
     def layer(x, inputs):
         params, prefix = inputs
-        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, split=split)
+        x, new = nnx.merge(graph, params)(x, rope, mask, prefix, split=split, run=run)
         return x, new if keep_kv else None
 
     policy = jax.checkpoint_policies.save_only_these_names(*KEPT[cfg.remat])

@@ -194,7 +194,8 @@ class Transformer(nnx.Module):
         angles, visible_until = self.suffix_layout(prompt, num_target, rope_length, x.values.shape[1])
         length = prompt.token_ids.shape[1] + tokens.shape[1]
         mask = attention_mask(visible_until, prompt.num_padding, length)
-        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False)
+        # Behind the time token all target patches see the same keys: run=1.
+        y, _ = run_blocks(self.layers, self.cfg, tokens, angles, mask, prefix=cache, keep_kv=False, run=1)
         return self.read_out(y[:, 1:], t)
 
     def __call__(

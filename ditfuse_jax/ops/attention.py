@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked attention in blocks of scores that are never kept."""
+"""The one place of masked attention: in blocks of scores that are never kept, or by a kernel."""
 
 import functools
 from typing import NamedTuple
@@ -8,21 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ditfuse_jax.ops.products import plain_product, product
+from ditfuse_jax.ops import kernels
+from ditfuse_jax.ops.plain import plain_attention
+from ditfuse_jax.ops.products import product
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
 MIN_QUERIES = 64  # in a chunk
-
-
-def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Masked attention of q [B, T, N, K] over k, v [B, S, M, K] with N a multiple of M; float32 [B, T, N, K].
-
-    mask: bool [B, T, S], true where a query sees a key.
-    """
-    k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
-    scores = plain_product("btnk,bsnk->bnts", q, k, q.dtype.name) * q.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min))
-    return plain_product("bnts,bsnk->btnk", weights, v, v.dtype.name)
 
 
 def attention(
@@ -32,18 +23,25 @@ def attention(
     mask: jax.Array,
     *,
     split: int = 0,
+    run: int = 0,
     tuning: Tuning = PORTABLE,
 ) -> jax.Array:
-    """`plain_attention` that never holds more than `tuning.max_scores` scores.
+    """`plain_attention` as `tuning` says: in blocks of scores, or by a kernel of the accelerator.
 
-    Scores are computed for a block of heads and, if need be, of queries at a time, and again in the backward
-    pass (as in FlashAttention, Dao et al. 2022). The heads go before the tokens, which XLA:CPU multiplies
-    faster.
+    In blocks there are never more than `tuning.max_scores` scores. They are computed for a block of heads
+    and, if need be, of queries at a time, and again in the backward pass (as in FlashAttention, Dao et al.
+    2022). The heads go before the tokens, which XLA:CPU multiplies faster.
 
-    Args: split: the first `split` queries see none of the keys from `split` on; these scores are skipped.
+    Args:
+      split: the first `split` queries see none of the keys from `split` on; these scores are skipped.
+      run: all queries from number `run` on see the same run of keys, as one length says; 0: not so.
     """
     if tuning.attention == "plain":
         return plain_attention(q, k, v, mask)
+    if tuning.attention == "cudnn" and run and kernels.usable("cudnn", q.dtype.name, q.shape[3]):
+        return kernels.one_run_attention(q, k, v, mask, run=run)
+    if tuning.attention == "splash" and kernels.usable("splash", q.dtype.name, q.shape[3]):
+        return kernels.splash_attention(q, k, v, mask)
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
     with jax.named_scope("attention"):

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-ATTENTION = ("blocks", "plain")
+ATTENTION = ("blocks", "plain", "cudnn", "splash")
 # XLA:CPU would turn stacked bfloat16 weights into one float32 copy ahead of the loop over layers.
 NO_HOIST = {
     "xla_disable_hlo_passes": "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
@@ -14,11 +14,12 @@ NO_HOIST = {
 class Tuning:
     """Choices that change speed and memory, and results by rounding alone.
 
-    The defaults are for accelerators and meshes. `python benchmarks/tuning.py` prints what each choice brings
+    The defaults run everywhere, on meshes too. `python benchmarks/tuning.py` prints what each choice brings
     on the machine it runs on. Raises ValueError for a value that does not exist.
     """
 
-    attention: str = "blocks"  # or "plain": all scores at once, differentiated by JAX
+    # plain: all scores at once, differentiated by JAX; cudnn, splash: kernels, and blocks where they cannot
+    attention: str = "blocks"
     max_scores: int = 2**27  # attention scores in memory at once
     joins_adapter: bool = False  # W x + B A x as one product of joined operands
     hoists: bool = True  # XLA may convert stacked weights ahead of the loop over layers
@@ -32,8 +33,9 @@ class Tuning:
     @classmethod
     def choose(cls, backend: str, num_devices: int) -> "Tuning":
         """The choice for a program on `num_devices` devices of a backend ("cpu", "gpu", "tpu")."""
-        if backend != "cpu":
-            return cls()
+        if backend != "cpu":  # kernels are for one device: XLA cannot split them over a mesh by itself
+            kernel = {"gpu": "cudnn", "tpu": "splash"}.get(backend, "blocks")
+            return cls(attention=kernel if num_devices == 1 else "blocks")
         if num_devices > 1:  # blocks of scores go row after row, which would gather rows of other devices
             return cls(hoists=False)
         return cls(max_scores=2**20, joins_adapter=True, hoists=False)  # 4 MB of scores stay near a core

@@ -11,6 +11,7 @@ from flax import nnx
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, row_length
+from ditfuse_jax.ops import kernels
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import Prompt
 
@@ -90,6 +91,13 @@ def assert_same(got, want):
 @pytest.mark.parametrize("name", TUNINGS)
 def test_every_tuning_equals_the_plain_computation(name, adapter):
     assert_same(found(adapter, TUNINGS[name]), expected(adapter))
+
+
+def test_a_kernel_that_takes_one_run_of_keys_equals_the_plain_computation(monkeypatch):
+    monkeypatch.setattr(kernels, "usable", lambda *_: True)
+    xla = functools.partial(kernels.one_run_attention, implementation="xla")  # in cuDNN's place
+    monkeypatch.setattr(kernels, "one_run_attention", xla)
+    assert_same(found(False, Tuning(attention="cudnn")), expected(False))
 
 
 @pytest.mark.parametrize("remat", ["attention", "block"])

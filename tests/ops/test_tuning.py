@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decision about the machine."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
 
 
-def test_accelerators_take_the_defaults():
-    for backend, count in (("gpu", 1), ("gpu", 8), ("tpu", 4)):
-        assert Tuning.choose(backend, count) == PORTABLE
+def test_accelerators_take_their_kernel_on_one_device_and_the_defaults_on_a_mesh():
+    for backend, kernel in (("gpu", "cudnn"), ("tpu", "splash")):
+        assert Tuning.choose(backend, 1) == dataclasses.replace(PORTABLE, attention=kernel)
+        assert Tuning.choose(backend, 8) == PORTABLE
 
 
 def test_virtual_devices_keep_whole_batches_of_scores():
@@ -27,7 +30,7 @@ def test_options_of_jit_are_known_to_the_compiler():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention": "flash"}, "attention 'flash' is not one of blocks, plain"),
+        ({"attention": "flash"}, "attention 'flash' is not one of blocks, plain, cudnn, splash"),
         ({"max_scores": 0}, "max_scores 0 is not positive"),
     ],
 )
