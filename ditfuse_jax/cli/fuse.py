@@ -101,6 +101,12 @@ def add_files(files) -> None:
         "--resume", action="store_true", help="with --image-dir: skip what was made with the same settings"
     )
     files.add_argument(
+        "--shard",
+        type=settings.shard,
+        metavar="I/N",
+        help="with --image-dir: the I-th of N parts, for N machines that see the same folders",
+    )
+    files.add_argument(
         "--overwrite", action="store_true", help="also replace files that this program did not write"
     )
     files.add_argument(
@@ -148,6 +154,8 @@ def jobs_of(flags: argparse.Namespace):
         )
     if flags.format and not folders:
         raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
+    if flags.shard and not folders:
+        raise ValueError("--shard goes with --image-dir; add it or leave --shard away")
     if flags.resume and not folders:
         raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
     if folders:
@@ -155,7 +163,8 @@ def jobs_of(flags: argparse.Namespace):
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
-        return jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
+        found = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
+        return tuple(map(flags.shard.of, found)) if flags.shard else found
     images = images_of(flags)
     if flags.prompt_file:
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]

@@ -13,20 +13,21 @@ from ditfuse_jax.evaluation import catalogue, folders, iqa, published, report, s
 from ditfuse_jax.evaluation import trust as trusting
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.folders import Files
+from ditfuse_jax.inference.settings import Shard
 
 
 def score(args: argparse.Namespace) -> int:
     fused = folders.methods([args.fused])
-    return evaluate(args, folders.pair(args.sources, fused, args.truth))
+    return evaluate(args, part(folders.pair(args.sources, fused, args.truth), args.shard))
 
 
 def compare(args: argparse.Namespace) -> int:
-    return evaluate_and_draw(args, list_methods(args, args.sources, args.truth))
+    return evaluate_and_draw(args, part(list_methods(args, args.sources, args.truth), args.shard))
 
 
 def evaluate_and_draw(args: argparse.Namespace, listing: folders.Listing) -> int:
     done = evaluate(args, listing)
-    if args.sheets > 0:
+    if args.sheets > 0 and not args.shard:
         stems = sorted({files.stem for files in listing.files})
         report.draw_sheet(listing.files, report.spread(stems, args.sheets), args.out)
     return done
@@ -89,6 +90,8 @@ def evaluate(args: argparse.Namespace, listing: folders.Listing) -> int:
         print(extra.missing, file=sys.stderr)
     if not choice.metrics and not extra.scorers:
         raise ValueError("none of the chosen metrics can be computed here; name another")
+    if args.shard:
+        return keep_rows(listing, settings, args, extra.scorers)
     rows, lost = compute(listing.files, settings, args, extra.scorers)
     if not rows:
         raise ValueError("no result could be scored:\n  " + "\n  ".join(lost))
@@ -97,6 +100,26 @@ def evaluate(args: argparse.Namespace, listing: folders.Listing) -> int:
     print(f"written     {args.out}")
     tell(problems, args.out)
     return 1 if lost or listing.problems else 0
+
+
+def part(listing: folders.Listing, shard: Shard | None) -> folders.Listing:
+    """The scenes of one part, with the results of all methods; problems are told by the first one."""
+    if shard is None:
+        return listing
+    stems = set(shard.of(sorted({files.stem for files in listing.files})))
+    problems = listing.problems if shard.index == 1 else ()
+    return folders.Listing(tuple(one for one in listing.files if one.stem in stems), problems)
+
+
+def keep_rows(listing: folders.Listing, settings, args: argparse.Namespace, scorers: Mapping) -> int:
+    """Computes and keeps the rows of one part of the scenes; the tables of all parts another call makes."""
+    store = f"rows-{args.shard.index}-of-{args.shard.count}.jsonl"
+    rows, lost = compute(listing.files, settings, args, scorers, store=store)
+    print(f"part        {args.shard}: {len(rows)} rows in {args.out / store}; the tables: without --shard")
+    problems = [*listing.problems, *lost]
+    for line in problems:
+        print(f"  {line}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def printed(dataset: str | None) -> str:
@@ -114,17 +137,21 @@ def tell(problems: Sequence[str], out: Path) -> None:
 
 
 def compute(
-    files: Sequence[Files], settings: scoring.Settings, args: argparse.Namespace, scorers: Mapping
+    files: Sequence[Files],
+    settings: scoring.Settings,
+    args: argparse.Namespace,
+    scorers: Mapping,
+    *,
+    store: str = scoring.STORE,
 ) -> tuple[list[scoring.Row], list[str]]:
-    """The rows under a progress bar."""
+    """The rows under a progress bar; those of all stores in args.out are known, new ones go to `store`."""
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: give 1 or more")
-    store = args.out / "rows.jsonl"
     with tqdm(total=len(files), unit="image", dynamic_ncols=True, disable=None) as bar:
         return scoring.rows(
             files,
             settings,
-            store=store,
+            store=args.out / store,
             jobs=args.jobs,
             scorers=scorers,
             on_done=lambda: bar.update() and None,

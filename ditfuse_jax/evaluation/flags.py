@@ -29,12 +29,14 @@ def arguments(words: Sequence[str], prog: str) -> argparse.Namespace:
 def add_score(parser: argparse.ArgumentParser) -> None:
     add_sources(parser)
     add_scoring(parser)
+    add_shard(parser)
     parser.add_argument("--fused", required=True, metavar="DIR", help="results, named like their sources")
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     add_sources(parser)
     add_scoring(parser)
+    add_shard(parser)
     add_methods(parser)
     add_sheets(parser)
 
@@ -59,6 +61,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="pairs, evenly over the set")
     add_checkpoint(parser)
     add_scoring(parser)
+    add_shard(parser)
     add_methods(parser)
     add_sheets(parser)
 
@@ -105,6 +108,11 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resize", action="store_true", help="bring results of another size to that of their sources"
     )
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    text = "work on the I-th of N parts, keep its rows; then the same without --shard makes the tables"
+    parser.add_argument("--shard", type=settings.shard, metavar="I/N", help=text)
 
 
 def add_sources(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

@@ -18,6 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Fuses every pair into out/fused, then as `compare`."""
     found, folder = scenes(args)
     chosen = report.spread(found, args.limit) if args.limit else found
+    chosen = args.shard.of(sorted(chosen, key=lambda one: one.stem)) if args.shard else chosen
     print(seen_in_training(chosen, folder))
     failed = fuse(chosen, args)
     made = args.out / "fused"

@@ -19,6 +19,8 @@ from ditfuse_jax.evaluation import alignment, catalogue
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.folders import Files
 
+STORE, STORES = "rows.jsonl", "rows*.jsonl"
+
 
 class Settings(NamedTuple):
     """What a number depends on besides the pixels."""
@@ -150,10 +152,11 @@ def rows(
 ) -> tuple[list[Row], list[str]]:
     """All rows in the order of the listing, and a line for each result without one.
 
-    Rows are appended to `store` as they are made; a second run computes what is not in there.
+    Rows are appended to `store` as they are made; a second run computes what is neither in there nor in
+    another store beside it, such as those of --shard.
     """
     asked = settings._replace(metrics=(*settings.metrics, *scorers))
-    known = _stored(store)
+    known = _stored(store.parent)
     made: dict[int, Row | Unusable] = {}
     waiting = {}
     for number, files in enumerate(listing):
@@ -202,10 +205,11 @@ def _with_scores(row: Row, files: Files, scorers: Mapping[str, Scorer]) -> Row:
     return row._replace(values=row.values | {name: float(scorer(fused)) for name, scorer in scorers.items()})
 
 
-def _stored(store: Path) -> dict[str, Row]:
-    """Rows by key; a line torn by a kill is left out."""
+def _stored(folder: Path) -> dict[str, Row]:
+    """Rows of all stores by key; a line torn by a kill is left out."""
     found = {}
-    for line in store.read_text().splitlines() if store.exists() else ():
+    stores = sorted(folder.glob(STORES))
+    for line in (line for store in stores for line in store.read_text().splitlines()):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

@@ -4,7 +4,8 @@
 import argparse
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, closest, from_dict, to_dict
@@ -29,6 +30,31 @@ def seed(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return value
+
+
+class Shard(NamedTuple):
+    """A part of a list that several machines share: every `count`-th item, from number `index` (1 ..) on."""
+
+    index: int
+    count: int
+
+    def of(self, items: Sequence) -> list:
+        """The items of this part; the parts of equal lists are disjoint and together the list."""
+        return list(items[self.index - 1 :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def shard(text: str) -> Shard:
+    """The type of --shard: `2/4` is the second of four parts."""
+    index, sign, count = text.partition("/")
+    digits = index.isdecimal() and count.isdecimal() and len(text) < 20
+    if not (sign and digits and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is no part of a whole; write I/N with I from 1 to N, such as 1/2 and 2/2"
+        )
+    return Shard(int(index), int(count))
 
 
 def _number(text: str, kind: type, noun: str):

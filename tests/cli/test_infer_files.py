@@ -73,3 +73,24 @@ def test_a_folder_of_jpegs_gives_jpegs_unless_asked_otherwise(flags, tmp_path, c
     pair = [str(tmp_path / side / "a.JPG") for side in ("image1", "image2")]
     assert infer.main([*pair, *flags, "--format", "png"]) == 2
     assert "--format goes with --image-dir" in capsys.readouterr().err
+
+
+def test_parts_of_a_folder_are_the_same_on_every_machine_and_together_all(tmp_path, capsys):
+    for side in ("image1", "image2"):
+        (tmp_path / side).mkdir()
+        for stem in "dacbe":
+            im.write(tmp_path / side / f"{stem}.png", deep(), metadata={})
+    (tmp_path / "image1" / "f.png").touch()  # without a partner: told by one part
+    folder = ["--image-dir", str(tmp_path), "--task", "mff"]
+
+    def part(shard):
+        jobs, failed = infer.jobs_of(infer.parse([*folder, "--shard", shard], "infer.py"))
+        return [job.out.stem for job in jobs], [failure.out.stem for failure in failed]
+
+    assert [part(shard)[0] for shard in ("1/3", "2/3", "3/3")] == [["a", "d"], ["b", "e"], ["c"]]
+    assert [part(shard)[1] for shard in ("1/3", "2/3", "3/3")] == [["f"], [], []]
+    with pytest.raises(SystemExit):
+        infer.parse([*folder, "--shard", "3/2"], "infer.py")
+    assert "'3/2' is no part of a whole; write I/N with I from 1 to N" in capsys.readouterr().err
+    assert infer.main(["--shard", "1/2"]) == 2
+    assert "--shard goes with --image-dir" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import sys
 import pytest
 from pictures import folders
 
+from ditfuse_jax.evaluation import scoring
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.image import read
 
@@ -103,3 +104,26 @@ def test_no_jax_is_loaded_for_scoring():
     """Processes start in the time of NumPy and OpenCV."""
     code = "import sys, ditfuse_jax.evaluation.scoring; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_parts_are_scored_once_and_merge_without_a_second_pass(tmp_path, capsys, monkeypatch):
+    at, out = folders(tmp_path), tmp_path / "out"
+    command = words(at, "score", "--fused", at["mean_of_both"], "--metrics", "sf,en", "--out", out)
+    for index in (1, 2):
+        assert main([*command, "--shard", f"{index}/2"]) == 0
+    told = capsys.readouterr().out
+    assert "part        1/2: 2 rows" in told
+    assert "part        2/2: 1 rows" in told
+    assert sorted(file.name for file in out.iterdir()) == ["rows-1-of-2.jsonl", "rows-2-of-2.jsonl"]
+    monkeypatch.setattr(scoring, "score", lambda *_: pytest.fail("a row was computed again"))
+    assert main(command) == 0
+    rows = list(csv.DictReader((out / "per_image.csv").read_text().splitlines()))
+    assert [row["stem"] for row in rows] == ["a", "b", "c"]
+
+
+def test_a_part_beyond_the_whole_is_refused(tmp_path, capsys):
+    command = words(folders(tmp_path), "score", "--fused", tmp_path, "--out", tmp_path / "out")
+    for wrong in ("3/2", "0/2", "1", "a/b", "1/0"):
+        with pytest.raises(SystemExit):
+            main([*command, "--shard", wrong])
+        assert f"'{wrong}' is no part of a whole; write I/N" in capsys.readouterr().err
