@@ -56,6 +56,8 @@ def splash_attention(q, k, v, mask, *, interpret: bool = False) -> jax.Array:
         heads = jnp.broadcast_to(mask, (q.shape[0], *mask.shape))
         blocks = splash.BlockSizes(**sizes)
         kernel = splash.make_splash_mha_single_device(mask=heads, block_sizes=blocks, interpret=interpret)
+        # In a compiled program the flag became an array, of which the kernel asks a Python bool.
+        kernel.fwd_mask_info = kernel.fwd_mask_info._replace(is_dynamic_mask=True)
         return kernel(q, k, v)
 
     y = jax.vmap(row)(q, k, v, mask)
