@@ -42,6 +42,7 @@ class Batch(NamedTuple):
     task: np.ndarray  # int32 [B], index into mixture.TASKS
     index: np.ndarray  # int64 [B], place in the endless stream; see `samples.describe`
     size: np.ndarray  # int32 [B, 2], height and width of each row's images
+    branches: tuple[Prompt, ...] = ()  # where asked for: the rows as uncond and as img_cond see them
 
 
 class Row(NamedTuple):
@@ -53,13 +54,23 @@ class Row(NamedTuple):
     bucket: Bucket
     length: int  # of the padded prefix row
     warnings: tuple[str, ...]
+    branches: tuple[Prompt, ...] = ()
 
 
 class Rows:
     """Random access to this host's samples: batch after batch, in each its own block of rows."""
 
-    def __init__(self, mixture: Mixture, tokenizer, *, batch_size: int, host: int = 0, num_hosts: int = 1):
-        self.mixture, self.tokenizer = mixture, tokenizer
+    def __init__(
+        self,
+        mixture: Mixture,
+        tokenizer,
+        *,
+        batch_size: int,
+        host: int = 0,
+        num_hosts: int = 1,
+        branches: bool = False,
+    ):
+        self.mixture, self.tokenizer, self.branches = mixture, tokenizer, branches
         self.batch_size, self.rows, self.host = batch_size, batch_size // num_hosts, host
 
     def __len__(self) -> int:
@@ -73,7 +84,10 @@ class Rows:
         made = samples.make(self.mixture, position, own)
         row_tokens = samples.tokens(made.sample, own, cfg, self.tokenizer)
         length = samples.prefix_length(bucket, cfg)
-        return Row(row_tokens, made.sample, position, bucket, length, made.warnings)
+        counts = (samples.patch_count(own),) * made.sample.num_sources
+        texts = (prompt.NEGATIVE_PROMPT, prompt.IMAGE_ONLY_PROMPT) if self.branches else ()
+        others = tuple(prompt.encode(text, counts, self.tokenizer) for text in texts)
+        return Row(row_tokens, made.sample, position, bucket, length, made.warnings, others)
 
 
 class Tokenizer:
@@ -118,7 +132,8 @@ class Loader(Iterator[Batch]):
         for note in notes:
             warnings.warn(note, stacklevel=2)
         # Workers hand over shared memory that dies with its wrapper; JAX on a CPU might keep a bare pointer.
-        return Batch(Prompt(*map(np.array, batch.prompt)), *map(np.array, batch[1:]))
+        prompts = [Prompt(*map(np.array, each)) for each in (batch.prompt, *batch.branches)]
+        return Batch(prompts[0], *map(np.array, batch[1:-1]), tuple(prompts[1:]))
 
     def close(self) -> None:
         self._close()
@@ -139,6 +154,7 @@ def make_loader(
     workers: int = 0,
     host: int = 0,
     num_hosts: int = 1,
+    branches: bool = False,
 ) -> Loader:
     """An endless iterator of this host's part of every batch, starting at batch number `start_batch`.
 
@@ -147,6 +163,7 @@ def make_loader(
       tokenizer: of `prompt.load_tokenizer`.
       batch_size: over all hosts; host h takes rows [h * b, (h + 1) * b) with b = batch_size / num_hosts.
       workers: processes that make batches; 0 makes them in a thread of this one.
+      branches: also the prompts of the other two guidance branches, see `Batch`.
 
     Raises ValueError when the hosts do not divide the batch.
     """
@@ -156,7 +173,8 @@ def make_loader(
         raise ValueError(f"host {host} is not in [0, {num_hosts})")
     if start_batch < 0 or workers < 0:
         raise ValueError(f"start_batch {start_batch} and workers {workers} must not be negative")
-    rows = Rows(mixture, Tokenizer(tokenizer), batch_size=batch_size, host=host, num_hosts=num_hosts)
+    place = {"batch_size": batch_size, "host": host, "num_hosts": num_hosts, "branches": branches}
+    rows = Rows(mixture, Tokenizer(tokenizer), **place)
     return Loader(rows, start_batch=start_batch, workers=workers)
 
 
@@ -169,6 +187,10 @@ def collate(rows: list[Row]) -> tuple[Batch, tuple[str, ...]]:
         np.array([row.sample.task for row in rows], np.int32),
         np.array([row.index for row in rows], np.int64),
         np.array([row.sample.target.shape[:2] for row in rows], np.int32),
+        tuple(
+            prompt.collate(list(each), length=rows[0].length)
+            for each in zip(*(row.branches for row in rows), strict=True)
+        ),
     )
     return batch, tuple(note for row in rows for note in row.warnings)
 

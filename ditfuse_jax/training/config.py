@@ -71,6 +71,18 @@ class VAETraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistilConfig:
+    """Guidance folded into one branch: the adapter learns what its base answers with all three branches."""
+
+    guidance: float = 2.0  # both scales of the teacher: those of the official test script
+    image_guidance: float = 1.6
+    share: float = 0.5  # of the teacher's answer in the target velocity; the rest is the data's, x_1 - x_0
+
+    def __post_init__(self):
+        check(self, guidance=(-100, 100), image_guidance=(-100, 100), share=(0, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One run. Stage vae trains the autoencoder, model the transformer or, with model.lora, its adapter."""
 
@@ -93,6 +105,7 @@ class TrainConfig:
     seed: int = 0  # of initial weights, times and noise
     optim: OptimConfig = OptimConfig()
     vae_training: VAETraining = VAETraining()
+    distil: DistilConfig | None = None
     workers: int = 0  # data processes; 0: threads of this one
     log_every: int = 10
     save_every: int = 500
@@ -113,6 +126,8 @@ class TrainConfig:
                 f"{self.init or 'the model'} holds int8 weights, which do not train; start from the folder "
                 "that it was quantized from"
             )
+        if self.distil:
+            check_distil(self)
         if self.stage == "vae" and self.draws > 1:
             raise ValueError(f"draws {self.draws}: the autoencoder has no times to draw; use 1")
         if self.stage == "vae" and self.mixture.varied:
@@ -132,6 +147,16 @@ class TrainConfig:
     def tokenizer_folder(self) -> Path:
         own = self.init if self.stage == "model" else ""  # an autoencoder's folder has no tokenizer
         return Path(self.tokenizer or own or DEMO)
+
+
+def check_distil(config: TrainConfig) -> None:
+    """ValueError unless the base can teach the adapter: every row needs its condition, and one draw."""
+    if config.stage != "model" or not config.model.lora:
+        raise ValueError("distil: the frozen base teaches an adapter; set model.lora, or distil=None")
+    if config.draws > 1:
+        raise ValueError(f"draws {config.draws}: distil takes one draw of a row; set draws=1")
+    if config.mixture.condition_dropout or config.mixture.text_dropout:
+        raise ValueError("distil: the student is the cond branch alone; set mixture's dropouts to 0")
 
 
 # Settings of earlier versions that runs may have stored: what they did lies before the first step.

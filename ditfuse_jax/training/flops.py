@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model FLOPs of a training step, and the peak they are measured against."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -86,7 +88,11 @@ def row_flops(config: TrainConfig, batch) -> float:
         return autoencoder_row(config, side or height, side or width)
     side = 2 * config.vae.factor
     prefix, suffix = batch.prompt.token_ids.shape[1], 1 + height * width // side**2
-    return transformer_row(config.model, prefix, suffix, config.draws)
+    own = transformer_row(config.model, prefix, suffix, config.draws)
+    if config.distil is None:
+        return own
+    # Three forward passes of the teacher cost what one pass and its gradient do.
+    return own + transformer_row(dataclasses.replace(config.model, lora=None), prefix, suffix)
 
 
 def peak(dtype: str) -> float:

@@ -58,7 +58,7 @@ class Data(NamedTuple):
         size = rows.stop - rows.start
         hosts = {"host": rows.start // size, "num_hosts": config.batch_size // size}
         settings = {"batch_size": config.batch_size, "start_batch": start, "workers": workers}
-        return make_loader(mixture, self.tokenizer, **settings, **hosts)
+        return make_loader(mixture, self.tokenizer, **settings, **hosts, branches=bool(config.distil))
 
 
 class Fed(NamedTuple):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training minimises: the flow-matching loss of the transformer, the error of the autoencoder."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ditfuse_jax.models.omnigen import Patches, Transformer, cut
 from ditfuse_jax.models.omnigen import row_length as own_length
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.training.config import TrainConfig
+from ditfuse_jax.training.config import DistilConfig, TrainConfig
 from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
 
 
@@ -112,7 +113,42 @@ def flow_loss(
     """Flow-matching loss of each row, float32 [B] (paper eq. 5)."""
     model = fill(transformer(config, tuning), params | frozen.model)
     found = condition(fill(vae(config), frozen.vae), batch, padded=config.mixture.varied)
+    if config.distil:
+        return distil_loss(model, teacher(frozen, config, tuning), batch, found, drawn, config.distil)
     return velocity_loss(model, batch.prompt, found, drawn)
+
+
+def teacher(frozen: Frozen, config: TrainConfig, tuning: Tuning) -> Transformer:
+    """The base without the adapter."""
+    plain = dataclasses.replace(config.model, lora=None)
+    return fill(transformer(dataclasses.replace(config, model=plain, distil=None), tuning), frozen.model)
+
+
+def distil_loss(
+    model: Transformer, teacher: Transformer, batch, found: Condition, drawn: Draw, distil: DistilConfig
+) -> jax.Array:
+    """`velocity_loss` against s * teacher + (1 - s) * (x_1 - x_0), s = distil.share; float32 [B].
+
+    The teacher is guided, all of its branches on the batch axis; the student is the cond branch alone.
+    """
+    target, noise = packed(found.target, found.grid), packed(drawn.noise, found.grid)
+    x_t = target._replace(values=flow.interpolate(noise.values, target.values, drawn.t))
+    num_target = found.grid.prod(axis=1)
+
+    def velocity(model, prompts):
+        many = functools.partial(jax.tree.map, lambda x: jnp.concatenate([x] * len(prompts)))
+        prompt = jax.tree.map(lambda *parts: jnp.concatenate(parts), *prompts)
+        count = many(num_target)
+        lengths = {"num_target": count, "rope_length": own_length(prompt, count)}
+        return model(prompt, many(found.sources), many(x_t), many(drawn.t), **lengths)
+
+    guidance = flow.Guidance(distil.guidance, distil.image_guidance)
+    prompts = dict(zip(flow.BRANCHES, (batch.prompt, *batch.branches), strict=True))
+    taught = velocity(teacher, [prompts[name] for name in flow.branches(guidance)])
+    taught = jax.lax.stop_gradient(flow.guide(taught, guidance))
+    data = target.values - noise.values
+    wanted = noise.values + data + distil.share * (taught - data)
+    return flow.loss(velocity(model, [batch.prompt]), noise.values, wanted, num_target)
 
 
 def velocity_loss(model: Transformer, prompt, found: Condition, drawn: Draw) -> jax.Array:

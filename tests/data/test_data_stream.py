@@ -264,3 +264,17 @@ def test_omnigen_jsonl_trains_unchanged(root, tokenizer):
     assert sorted(spans.tolist()) == [[0, 0], [4, 0], [4, 4]]
     both = int(np.flatnonzero(spans[:, 1])[0])
     np.testing.assert_array_equal(batch.sources[both, 0], batch.target[both])
+
+
+def test_the_other_branches_come_with_a_batch_where_asked_for(root, tokenizer):
+    base = dataclasses.replace(demo(root).config, condition_dropout=0.0, text_dropout=0.0)
+    mixture = resolve(dataclasses.replace(base, max_text_tokens=224), root)  # the negative prompt is long
+    (plain,) = take(mixture, tokenizer, 1)
+    (batch,) = take(mixture, tokenizer, 1, branches=True)
+    assert plain.branches == ()
+    assert_same([plain], [batch._replace(branches=())])
+    uncond, image_only = batch.branches
+    assert uncond.token_ids.shape == image_only.token_ids.shape == batch.prompt.token_ids.shape
+    assert not uncond.slots.any()
+    np.testing.assert_array_equal(np.diff(image_only.slots), np.diff(batch.prompt.slots))
+    assert (image_only.num_padding > batch.prompt.num_padding).all()  # it has no instruction
