@@ -301,7 +301,9 @@ def test_bad_settings_are_refused(model, changes, message):
 
 
 def test_pairs_that_do_not_fit_are_refused(model):
-    with pytest.raises(ValueError, match="different sizes: image 1 64 x 48 and image 2 48 x 64; crop or resize"):
+    with pytest.raises(
+        ValueError, match="different sizes: image 1 64 x 48 and image 2 48 x 64; crop or resize"
+    ):
         model.fuse((pair(48, 64)[0], pair(64, 48)[1]), PROMPT)
     with pytest.raises(ValueError, match="1 pairs and 2 prompts"):
         model.fuse_batch([pair()], ["a", "b"])

@@ -103,7 +103,12 @@ BAD = [
     ([], {}, 400, "0 pictures to fuse; give two or more"),
     ([picture()], {}, 400, "1 pictures to fuse"),
     ([picture()] * 4, {}, 400, "Too many files. Maximum number of files is 3."),
-    ([picture(), picture(48, 32)], {}, 400, "different sizes: a.png 48 x 32 and b.png 32 x 48; crop or resize"),
+    (
+        [picture(), picture(48, 32)],
+        {},
+        400,
+        "different sizes: a.png 48 x 32 and b.png 32 x 48; crop or resize",
+    ),
     ([picture(), b"no picture"], {}, 400, "b.png: not an image that can be read; give a PNG"),
     ([picture(), picture()[:400]], {}, 400, "b.png: truncated or damaged"),
     ([picture(8, 8)] * 2, {}, 400, "a.png: 8 x 8 pixels, a side is under 16; give a larger image"),
