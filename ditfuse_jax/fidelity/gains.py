@@ -17,6 +17,7 @@ from ditfuse_jax.fidelity.windows import blur, reach
 
 WINDOW = 8.0  # pixels, of the fit and of the smoothing
 RIDGE = 20.0  # squared 8-bit levels a window, the model's own error
+FAR_RIDGE = 300.0  # the same where sources differ by stops: errors of brightness pass for detail
 CONTEXT = 2 * reach(WINDOW)  # pixels that a value depends on, on every side
 
 
@@ -30,16 +31,16 @@ class Gains(NamedTuple):
         return 0.5 * (first + second) + self.first * first + self.second * second + self.offset
 
 
-def fit(result: jax.Array, first: jax.Array, second: jax.Array) -> Gains:
-    """Fits the result [B, H, W, 3] by both round trips, all in 8-bit levels."""
+def fit(result: jax.Array, first: jax.Array, second: jax.Array, *, ridge: float = RIDGE) -> Gains:
+    """Fits the result [B, H, W, 3] by both round trips, in 8-bit levels; a ridge draws toward their mean."""
     rest = result - 0.5 * (first + second)
     mean_a, mean_b, mean_r = (blur(x, WINDOW) for x in (first, second, rest))
 
     def covariance(x, y, mean_x, mean_y):
         return blur(jnp.sum(x * y, -1), WINDOW) - jnp.sum(mean_x * mean_y, -1)
 
-    aa = covariance(first, first, mean_a, mean_a) + RIDGE
-    bb = covariance(second, second, mean_b, mean_b) + RIDGE
+    aa = covariance(first, first, mean_a, mean_a) + ridge
+    bb = covariance(second, second, mean_b, mean_b) + ridge
     ab = covariance(first, second, mean_a, mean_b)
     ar, br = covariance(first, rest, mean_a, mean_r), covariance(second, rest, mean_b, mean_r)
     determinant = aa * bb - ab * ab  # positive by the ridge

@@ -34,7 +34,8 @@ HALO = (
 )  # pixels that a result depends on, on every side
 
 FOCUS = ("multi-focus",)
-LIGHT = ("multi-exposure", "multi-modalities")
+FAR = ("multi-exposure",)
+LIGHT = (*FAR, "multi-modalities")
 CONTROL = ("light++", "light+", "light-", "light--", "contrast+", "contrast-")
 
 
@@ -70,7 +71,7 @@ def rebuild(
     if kind in FOCUS:
         fit = chosen
     elif kind in LIGHT + CONTROL:
-        fit = gained(result, trips, sources)
+        fit = gained(result, trips, sources, ridge=gains.FAR_RIDGE if kind in FAR else gains.RIDGE)
     else:
         fit = by_evidence(result, chosen, gained(result, trips, sources))
     unexplained = blur(jnp.mean(jnp.square(detail(result - fit.shown, DRAWN)), -1), AROUND)
@@ -85,9 +86,9 @@ def mixed(weight: jax.Array, trips, sources) -> Fit:
     return Fit(*(second + each * (first - second) for first, second in (trips, sources)))
 
 
-def gained(result: jax.Array, trips, sources) -> Fit:
+def gained(result: jax.Array, trips, sources, *, ridge: float = gains.RIDGE) -> Fit:
     """Gain and offset."""
-    found = gains.fit(result, *trips)
+    found = gains.fit(result, *trips, ridge=ridge)
     return Fit(found.apply(*trips), found.apply(*sources))
 
 
