@@ -2,16 +2,13 @@
 """OmniGen-v1: the names of its tensors in the official and the diffusers layout, and its position table."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ditfuse_jax.config import POSITION_GRID, TransformerConfig
+from ditfuse_jax.config import POSITION_GRID
 from ditfuse_jax.models.omnigen import axis_table
 
-from .configs import official_config
 from .engine import Rule, leading, linear, patch
 
 LAYER = r"llm\.layers\.(\d+)\."
@@ -110,8 +107,3 @@ def computed_table(width: int, dtype: np.dtype) -> Iterator[np.ndarray]:
 def without_table(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """The rules that drop the position table, because it is the one that the model computes."""
     return tuple(rule._replace(target=None) if rule.target == "position_table" else rule for rule in rules)
-
-
-def transformer_config(phi3: dict, **changes) -> TransformerConfig:
-    """The model's settings from the entries of OmniGen's config.json, with `changes` of our own."""
-    return replace(official_config(phi3, Path("config.json"), "float32"), **changes)

@@ -48,11 +48,6 @@ class LoraConfig:
     def scale(self) -> float:
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
-    @classmethod
-    def official(cls, rank: int = 64) -> "LoraConfig":
-        """The set of the published training script: qkv and output projections, alpha = rank."""
-        return cls(rank=rank, alpha=float(rank), targets=("attn.qkv", "attn.out"))
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:

@@ -3,6 +3,7 @@
 patches.
 """
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from conftest import golden
+from convert.configs import official_config
 from convert.engine import Rule, layer, linear, plan
-from convert.omnigen import RULES, transformer_config
+from convert.omnigen import RULES
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, unpatchify
 from ditfuse_jax.prompt import Prompt
@@ -26,7 +28,8 @@ PEFT_NAMES = {
 
 
 def config_of(checkpoint: str, **changes) -> TransformerConfig:
-    return transformer_config(json.loads((golden(checkpoint) / "config.json").read_text()), **changes)
+    path = golden(checkpoint) / "config.json"
+    return dataclasses.replace(official_config(json.loads(path.read_text()), path, "float32"), **changes)
 
 
 def abstract(cfg: TransformerConfig):

@@ -30,7 +30,7 @@ from ditfuse_jax.checkpoints.layout import (
     VAE_FORMAT,
     VERSION,
 )
-from ditfuse_jax.checkpoints.safetensors import open_tensors, read_header, save_tensors
+from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, VAEConfig, from_dict, to_dict
 from ditfuse_jax.text import read_json
@@ -87,14 +87,6 @@ def fingerprint(folder: Path, lora: Path | None) -> str:
     return f"{folder.resolve().name}-{digest}" + (f"+{lora.resolve().name}" if lora else "")
 
 
-def stored_dtype(path: Path) -> np.dtype:
-    """The dtype that most of the bytes of a safetensors file have."""
-    sizes: dict[np.dtype, int] = {}
-    for entry in read_header(path).values():
-        sizes[entry.spec.dtype] = sizes.get(entry.spec.dtype, 0) + entry.spec.nbytes
-    return max(sizes, key=sizes.get)
-
-
 def load_params(
     path: Path,
     shapes: Mapping[str, jax.ShapeDtypeStruct],
@@ -115,7 +107,7 @@ def load_params(
       sharding: {dot path: sharding}; default: the first device.
       dtype: of the result; default: that of `shapes`.
       only: the tensors to read; default: all of them.
-      check_finite: refuse NaN and infinity; this reads the whole file.
+      check_finite: refuse NaN and infinity in them, which reads them all; training starts so.
     Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
     """
     path = Path(path)
@@ -123,15 +115,17 @@ def load_params(
         raise ValueError(f"{path} is missing; the checkpoint folder is incomplete, convert or copy it again")
     stored = open_tensors(path)
     _check_names(path, stored, shapes)
-    if check_finite and (wrong := [name for name, array in stored.items() if not is_finite(array)]):
+    wanted = [name for name in shapes if only is None or name in only]
+    if check_finite and (wrong := [name for name in wanted if not is_finite(stored[name])]):
         raise ValueError(
             f"{path} holds NaN or infinity in {', '.join(sorted(wrong))}; copy or convert it again"
         )
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return {
-        name: _place(stored[name], np.dtype(dtype or leaf.dtype), sharding[name] if sharding else first)
-        for name, leaf in shapes.items()
-        if only is None or name in only
+        name: _place(
+            stored[name], np.dtype(dtype or shapes[name].dtype), sharding[name] if sharding else first
+        )
+        for name in wanted
     }
 
 

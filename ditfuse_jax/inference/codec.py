@@ -42,7 +42,7 @@ class _Programs(NamedTuple):
 
 @functools.cache
 def _programs() -> _Programs:
-    """Compiled once per number of images and bucket of sides."""
+    """Compiled once per number of images and padded size."""
 
     def encode(graph: nnx.GraphDef, params: nnx.State, pixels: jax.Array, size: jax.Array) -> jax.Array:
         return nnx.merge(graph, params).encode(pixels, size)

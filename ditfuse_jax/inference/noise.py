@@ -21,8 +21,8 @@ def normal(shape: Shape, *, seed: int, draw: int = 0) -> np.ndarray:
     """
     key = jax.random.fold_in(key_of(seed), draw) if draw else key_of(seed)
     height, width, channels = shape
-    # the sampler's buckets, so that new sizes need no new program; a short draw is a prefix of a long one
-    count = sampler.bucket(-(-height * width // PATCH**2)) * PATCH**2 * channels
+    # the sampler's counts, so that new sizes need no new program; a short draw is a prefix of a long one
+    count = sampler.padded_count(-(-height * width // PATCH**2)) * PATCH**2 * channels
     return np.asarray(_program()(key, count))[: height * width * channels].reshape(shape)
 
 
@@ -38,7 +38,7 @@ def key_of(seed: int) -> jax.Array:
 
 @functools.cache
 def _program():
-    """Compiled once per bucket of counts."""
+    """Compiled once per padded count."""
     return jax.jit(lambda key, count: jax.random.normal(key, (count,)), static_argnums=1)
 
 

@@ -9,7 +9,7 @@ from ditfuse_jax.inference import cost
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.sampler import Layout
 from ditfuse_jax.inference.tiles import Tiling
-from ditfuse_jax.models.padded_vae import bucket
+from ditfuse_jax.models.padded_vae import padded_side
 from ditfuse_jax.models.vae import QUERY_CHUNK
 from ditfuse_jax.prompt import NUM_SOURCES
 
@@ -123,7 +123,7 @@ def score_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new:
 
 def pixel_bytes(cfg: VAEConfig, height: int, width: int) -> int:
     """Full-resolution maps of the VAE while both sources are encoded; float32, about four alive at once."""
-    cells = bucket(height // cfg.factor) * bucket(width // cfg.factor)
+    cells = padded_side(height // cfg.factor) * padded_side(width // cfg.factor)
     maps = 4 * 2 * cells * cfg.factor**2 * cfg.block_out_channels[0] * 4
     middle = 2 * 4 * min(cells, QUERY_CHUNK) * cells
     return maps + 2 * middle

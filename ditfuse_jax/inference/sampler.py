@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The token side of fusing: rows in bucketed shapes, one pass over the condition, then Euler steps.
+"""The token side of fusing: rows padded to a few shapes, one pass over the condition, then Euler steps.
 
 Sequences are padded to a few lengths (prompts on the left, patches on the right), and no token sees the
 padding. So a folder of mixed sizes needs a handful of compiled programs, and every result equals the one
-without buckets.
+without padding.
 """
 
 import functools
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     rope_length: np.ndarray  # int32 [R]
 
 
-def bucket(count: int) -> int:
+def padded_count(count: int) -> int:
     """The next of four lengths per octave (16, 32, 48, 64, 80, 96, 112, 128, 160, ...)."""
     return round_up(count, max(16, 2 ** ((count - 1).bit_length() - 3)))
 
@@ -51,32 +51,25 @@ def round_up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def exact(count: int) -> int:
-    """In place of `bucket`: no padding, one program per size."""
-    return count
-
-
 def branch_text(text: str, name: str) -> str:
     """What the guidance branch `name` reads for the instruction `text` (reference quirk 11)."""
     return {"cond": text, "uncond": NEGATIVE_PROMPT, "img_cond": IMAGE_ONLY_PROMPT}[name]
 
 
-def layout(
-    rows: Sequence[Row], names: Sequence[str], tokenizer, *, rounding=bucket, num_text: int = 0
-) -> Layout:
+def layout(rows: Sequence[Row], names: Sequence[str], tokenizer, *, num_text: int = 0) -> Layout:
     """Pads the branches `names` of all rows to common shapes.
 
     Args:
-      rounding: count -> padded count. num_text: at least as many tokens for text; layouts then share a shape.
+      num_text: at least as many tokens for text; layouts then share a shape.
     """
     every = list(rows) * len(names)
     counts = [num_patches(row.sources) for row in every]
     texts = [branch_text(row.text, name) for name in names for row in rows]
-    num_sources, length = len(rows[0].sources), rounding(max(counts))
+    num_sources, length = len(rows[0].sources), padded_count(max(counts))
     prompts = [
         encode(text, (count,) * num_sources, tokenizer) for text, count in zip(texts, counts, strict=True)
     ]
-    words = rounding(max(num_text, *map(count_text, prompts)))
+    words = padded_count(max(num_text, *map(count_text, prompts)))
     prompt = collate(prompts, length=words + num_sources * length)
     places = [centred_places(row.sources.shape[1] // PATCH, row.sources.shape[2] // PATCH) for row in every]
     patches = [

@@ -9,15 +9,15 @@ from ditfuse_jax.models.vae import VAE
 MIN_STEP = 8  # latent cells
 
 
-def bucket(cells: int) -> int:
+def padded_side(cells: int) -> int:
     """The next of two side lengths per octave, in latent cells (8, 16, 24, 32, 48, 64, 96, 128, ...)."""
     step = max(MIN_STEP, 2 ** ((cells - 1).bit_length() - 2))
     return -(-cells // step) * step
 
 
 def pad(x: np.ndarray, unit: int) -> np.ndarray:
-    """x [B, H, W, C] with zeros below and right, up to a bucket of cells of `unit` x `unit` pixels."""
-    below, right = (unit * bucket(side // unit) - side for side in x.shape[1:3])
+    """x [B, H, W, C] with zeros below and right, up to a padded side, in cells of `unit` x `unit` pixels."""
+    below, right = (unit * padded_side(side // unit) - side for side in x.shape[1:3])
     return np.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
 
 

@@ -69,8 +69,11 @@ def random_params(config: TrainConfig, trained: Params, frozen: Frozen, mesh: Me
 
 
 def _stored(file: Path, whole: Params, wanted: Params, mesh: Mesh) -> Params:
-    """The tensors `wanted` of a checkpoint file that must hold `whole`, in their places and dtypes."""
-    return load_params(file, whole, shardings(wanted, mesh), only=wanted)
+    """The tensors `wanted` of a checkpoint file that must hold `whole`, in their places and dtypes.
+
+    Raises ValueError naming tensors with NaN or infinity, which would look like a run that diverges.
+    """
+    return load_params(file, whole, shardings(wanted, mesh), only=wanted, check_finite=True)
 
 
 def _without(wanted: Params, stored: Params) -> Params:

@@ -61,7 +61,7 @@ class Data(NamedTuple):
         return make_loader(mixture, self.tokenizer, **settings, **hosts, branches=bool(config.distil))
 
 
-class Fed(NamedTuple):
+class MeshBatch(NamedTuple):
     """A batch on the mesh."""
 
     batch: Batch
@@ -77,14 +77,14 @@ class Feed:
         self.config, self.mesh, self.row_flops = config, mesh, {}
         self.loader = data.loader(data.mixture, config, mesh, start, config.workers)
 
-    def next(self, asked: bool) -> Fed:
+    def next(self, asked: bool) -> MeshBatch:
         rows = next(self.loader)
         shape = (rows.prompt.token_ids.shape[1], *rows.target.shape[1:3])
         if shape not in self.row_flops:
             self.row_flops[shape] = flops.row_flops(self.config, rows)
         flags = np.full(rows.task.shape, asked)
         batch, stop = (put_batch(part, self.config.batch_size, self.mesh) for part in (rows, flags))
-        return Fed(batch, stop, rows.index, self.row_flops[shape])
+        return MeshBatch(batch, stop, rows.index, self.row_flops[shape])
 
 
 class Report:
@@ -173,11 +173,13 @@ def take_steps(run: Run, state: TrainState, step: int) -> int:
 
     pending, stopping = None, False
     while step < config.steps and not stopping:
-        fed = feed.next(stop.asked)
-        state, metrics = train_step(state, run.frozen, fed.batch, fed.stop, config=config, tuning=run.tuning)
+        rows = feed.next(stop.asked)
+        state, metrics = train_step(
+            state, run.frozen, rows.batch, rows.stop, config=config, tuning=run.tuning
+        )
         step += 1
         stopping = report.finish(pending)  # of the step before, while this one runs
-        pending = Pending(step, metrics, fed.index, fed.row_flops)
+        pending = Pending(step, metrics, rows.index, rows.row_flops)
         validates, saves = (due(step, every, config) for every in (config.validate_every, config.save_every))
         if not (validates or saves or stopping):
             checkpoints.check()
@@ -186,7 +188,7 @@ def take_steps(run: Run, state: TrainState, step: int) -> int:
         pending = None
         loss = validate(run, state, fixed, step) if validates else None
         if saves or stopping:
-            notes = run.origin | code_notes(state, fed.batch, config)
+            notes = run.origin | code_notes(state, rows.batch, config)
             checkpoints.save(state, config, step=step, loss=loss, notes=notes)
         report.clock.read()
 

@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import runs
 from conftest import PATIENCE, golden
-from ditfuse_jax.cli.train import main
+from ditfuse_jax.cli import train as command
 from ditfuse_jax.training import config as train_config
 from ditfuse_jax.training.log import keep_until, set_aside
 
@@ -84,17 +85,26 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
     assert losses(tmp_path / "killed") == uninterrupted
 
 
+def stopped(place, workdir: Path, number: int = signal.SIGTERM) -> int:
+    """A copy of the run that this signal ended after its third step, made once; its step."""
+    whole = place["folder"] / f"stopped{number}"
+    if not whole.exists():
+        process = runs.launch(*place["flags"], "--workdir", whole, "--set", "save_every=1000")
+        for line in process.stdout:
+            if line.startswith("step 3/"):
+                process.send_signal(number)
+                break
+        rest, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, rest
+        assert "the same command continues" in rest
+    shutil.copytree(whole, workdir, dirs_exist_ok=True)
+    (step,) = complete_steps(workdir)
+    return step
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp_path, number):
-    process = runs.launch(*place["flags"], "--workdir", tmp_path, "--set", "save_every=1000")
-    for line in process.stdout:
-        if line.startswith("step 3/"):
-            process.send_signal(number)
-            break
-    rest, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, rest
-    assert "the same command continues" in rest
-    step = complete_steps(tmp_path)[-1]
+    step = stopped(place, tmp_path, number)
     assert 3 <= step < 24
     code, output = train(place, tmp_path, "--set", "save_every=1000", "--mesh", "2")
     assert code == 0, output
@@ -107,13 +117,7 @@ def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp
 
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     flags = (*place["flags"], "--workdir", tmp_path, "--set", "keep=1")
-    process = runs.launch(*flags, "--set", "save_every=1000")
-    for line in process.stdout:
-        if line.startswith("step 3/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    process.communicate(timeout=PATIENCE)
-    (step,) = complete_steps(tmp_path)
+    step = stopped(place, tmp_path)
     kept = files(tmp_path / "checkpoints" / str(step))
     limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
     process = runs.subprocess.run(
@@ -171,34 +175,35 @@ def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(pla
     assert "optim.beta2: 0.999 -> 0.9" in output
 
 
-MISTAKES = (  # found before the devices start
+MISTAKES = (
     (("--set", "optim.learning_rte=1"), "did you mean optim.learning_rate"),
     (("--set", "steps=many"), "'many' is not of type int"),
     (("--set", "steps"), "write KEY=VALUE"),
     (("--set", "optim.accumulation=3"), "not a multiple of optim.accumulation 3"),
     (("--mesh", "rows=2"), "--mesh 'rows=2'"),
     (("--config", "configs/smok.py"), "did you mean smoke"),
-)
-LATE_MISTAKES = (
+    # found with devices: the eight of the tests
     (("--set", "batch_size=12", "--mesh", "8"), "does not divide over 8 devices"),
     (("--data", "/nowhere"), "no data folder /nowhere"),
-    (("--config", runs.PROJECT / "configs" / "m3_only.py"), "--set init=FOLDER"),
+    (("--config", "configs/m3_only.py"), "--set init=FOLDER"),
     (("--workdir", "/proc/run"), "choose a folder that can be written to"),
-    (("--coordinator", "localhost:1"), "--num-processes and --process-id"),
 )
 
 
 @pytest.mark.parametrize(("flags", "message"), MISTAKES)
 def test_mistakes_end_in_one_sentence(place, tmp_path, monkeypatch, capsys, flags, message):
-    """In this process, where os._exit is an exception: a process of its own takes seconds to start."""
+    """In this process, where os._exit is an exception and the devices stand already: a process of its own
+    takes seconds to start.
+    """
 
     def leave(code):
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(command, "start_devices", lambda args, needed: None)
     flags = [str(runs.PROJECT / flag) if str(flag).startswith("configs/") else flag for flag in flags]
     with pytest.raises(SystemExit) as end:
-        main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
+        command.main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
     assert end.value.code == 2
     said = capsys.readouterr()
     assert message in said.err
@@ -206,11 +211,10 @@ def test_mistakes_end_in_one_sentence(place, tmp_path, monkeypatch, capsys, flag
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("flags", "message"), LATE_MISTAKES)
-def test_mistakes_found_later_end_in_one_sentence_too(place, tmp_path, flags, message):
-    code, output = train(place, tmp_path, *flags)
+def test_a_mistake_of_several_processes_ends_in_one_sentence_too(place, tmp_path):
+    code, output = train(place, tmp_path, "--coordinator", "localhost:1")
     assert code == 2, output
-    assert message in output
+    assert "--num-processes and --process-id" in output
     assert "Traceback" not in output
     assert not (tmp_path / "checkpoints").exists()
 

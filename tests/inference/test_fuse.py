@@ -152,12 +152,12 @@ def test_what_prompts_share_is_encoded_once(model, monkeypatch):
     assert calls == [("encode", None), ("prefix", 3), ("prefix", 1), ("prefix", 1)]
 
 
-def test_bucketed_results_equal_exact_shapes(model, monkeypatch):
+def test_padded_results_equal_exact_shapes(model, monkeypatch):
     sizes = ((48, 80), (37, 53))
-    bucketed = [model.fuse(pair(*size), PROMPT, **SHORT) for size in sizes]
+    padded = [model.fuse(pair(*size), PROMPT, **SHORT) for size in sizes]
     monkeypatch.setattr(sampler, "round_up", lambda count, step: count)
-    monkeypatch.setattr(padded_vae, "bucket", lambda cells: cells)
-    for size, got in zip(sizes, bucketed, strict=True):
+    monkeypatch.setattr(padded_vae, "padded_side", lambda cells: cells)
+    for size, got in zip(sizes, padded, strict=True):
         exact = model.fuse(pair(*size), PROMPT, **SHORT)
         np.testing.assert_allclose(exact.latents, got.latents, atol=2e-5)
         np.testing.assert_allclose(exact.pixels, got.pixels, atol=2e-5)
@@ -173,7 +173,7 @@ def test_a_folder_of_mixed_sizes_compiles_a_handful_of_programs(model):
             model.fuse(pair(*size), PROMPT, **SHORT)
         rest = compiled().new - first
     assert first <= 12  # encode, decode, noise, prefix, step and small ones
-    assert rest == 0  # every side is in one bucket of pixels, 49 to 64 patches in one of tokens
+    assert rest == 0  # every side has one padded length, 49 to 64 patches one padded count
 
 
 def test_the_seed_chooses_the_noise(model):

@@ -12,7 +12,7 @@ SHAPE = (4, 6, 4)
 def test_seeds_of_32_bits_give_the_noise_of_jax_bit_for_bit(seed):
     """Results that were made before seeds had 64 bits can be made again."""
     for draw, key in ((0, jax.random.key(seed)), (2, jax.random.fold_in(jax.random.key(seed), 2))):
-        count = 64 * 4 * 4  # a bucket of patches; a short draw is a prefix of a long one
+        count = 64 * 4 * 4  # a padded count of patches; a short draw is a prefix of a long one
         wanted = jax.random.normal(key, (count,))[: np.prod(SHAPE)].reshape(SHAPE)
         np.testing.assert_array_equal(normal(SHAPE, seed=seed, draw=draw), wanted)
 

@@ -198,7 +198,7 @@ def test_released_weights_take_tiles_of_their_largest_shape():
 
 
 def test_pictures_of_other_sizes_need_no_new_program(model):
-    """Four tiles each, and noise of one bucket."""
+    """Four tiles each, and noise of one padded count."""
     model.fuse(pair(80, 100), PROMPT, **TILED)
     with terminal.count_compiled() as compiled:
         for size in ((100, 80), (96, 108), (110, 90)):

@@ -16,7 +16,7 @@ TOLERANCE = 2e-5  # what padding may change at most; sums run in another order
 CONFIG = VAEConfig(
     block_out_channels=(8, 16, 16), norm_groups=4, latent_channels=3, scaling_factor=0.5, shift_factor=0.2
 )
-SIZES = [(8, 8), (3, 7), (9, 20)]  # cells; the first fills its bucket
+SIZES = [(8, 8), (3, 7), (9, 20)]  # cells; the first needs no padding
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def run(graph, params, *arrays, call):
 
 
 def surround(x, unit, value):
-    """x [1, H, W, C] padded to its bucket, with `value` where zeros would be."""
+    """x [1, H, W, C] up to its padded side, with `value` where zeros would be."""
     outside = padded_vae.pad(np.zeros_like(x) + 1, unit) == 0
     return np.where(outside, np.float32(value), padded_vae.pad(x, unit))
 
@@ -67,15 +67,15 @@ def test_padding_changes_no_pixels(network, size):
         np.testing.assert_allclose(got[:, :height, :width], want, atol=TOLERANCE, rtol=0)
 
 
-def test_buckets_are_few_and_near():
+def test_padded_sides_are_few_and_near():
     cells = np.arange(1, 257)
-    buckets = np.array([padded_vae.bucket(int(count)) for count in cells])
-    assert sorted(set(buckets)) == [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
-    assert (buckets >= cells).all()
-    assert (buckets[16:] <= 1.5 * cells[16:]).all()
+    padded = np.array([padded_vae.padded_side(int(count)) for count in cells])
+    assert sorted(set(padded)) == [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+    assert (padded >= cells).all()
+    assert (padded[16:] <= 1.5 * cells[16:]).all()
 
 
-def test_sizes_of_one_bucket_share_a_program(network):
+def test_sizes_of_one_padded_side_share_a_program(network):
     run.clear_cache()
     for size in ((17, 17), (20, 24), (24, 23)):
         latents = padded_vae.pad(np.ones((1, *size, 3), np.float32), 1)
