@@ -14,7 +14,7 @@ import numpy as np
 
 from ditfuse_jax import image, places, prompt
 from ditfuse_jax.config import DEMO, closest
-from ditfuse_jax.data import loader, samples, sheet, sources
+from ditfuse_jax.data import loader, prompts, samples, sheet, sources
 from ditfuse_jax.data.config import Bucket, MixtureConfig
 from ditfuse_jax.data.mixture import Mixture, resolve
 from ditfuse_jax.text import message, one_line_each
@@ -60,8 +60,8 @@ def check(mixture: Mixture, tokenizer) -> int:
 
     Raises ValueError for whatever else training would refuse.
     """
-    samples.check_prompts(mixture.config, loader.Tokenizer(tokenizer))
-    samples.check_given(mixture, loader.Tokenizer(tokenizer))
+    prompts.check_prompts(mixture.config, loader.Tokenizer(tokenizer))
+    prompts.check_given(mixture, loader.Tokenizer(tokenizer))
     print(f"{'source':16} {'task':10} {'items':>7} {'share':>7}  sizes (width x height)")
     seen: dict[tuple, tuple[str, list[str]]] = {}
     for config, listing, share in zip(mixture.config.sources, mixture.listings, mixture.shares, strict=True):
@@ -95,7 +95,7 @@ def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
 
 
 def _longest_prompt(mixture: Mixture, tokenizer) -> str:
-    text, words = samples.longest_prompt(mixture.config, tokenizer)
+    text, words = prompts.longest_prompt(mixture.config, tokenizer)
     return f"longest prompt: {words} text tokens (max_text_tokens {mixture.config.max_text_tokens}): {text!r}"
 
 
@@ -149,8 +149,8 @@ def _time_stages(mixture: Mixture, tokenizer, count: int, batch_size: int) -> di
         marks.append(time.perf_counter())
         sample = samples.build(draw.rng, scene, source, listing.classes, cfg)
         marks.append(time.perf_counter())
-        row = samples.tokens(sample, bucket, cfg, tokenizer)
-        rows.append(loader.Row(row, sample, position, bucket, samples.prefix_length(bucket, cfg), ()))
+        row = prompts.tokens(sample, bucket, cfg, tokenizer)
+        rows.append(loader.Row(row, sample, position, bucket, prompts.prefix_length(bucket, cfg), ()))
         marks.append(time.perf_counter())
         if (position + 1) % batch_size == 0 or position + 1 == count:
             loader.collate(rows)

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from ditfuse_jax import prompt
-from ditfuse_jax.data import samples
+from ditfuse_jax.data import prompts, samples
 from ditfuse_jax.data.config import Bucket
 from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.prompt import Prompt
@@ -82,9 +82,9 @@ class Rows:
         bucket, cfg = self.mixture.bucket(batch), self.mixture.config
         own = self.mixture.size(bucket, position)
         made = samples.make(self.mixture, position, own)
-        row_tokens = samples.tokens(made.sample, own, cfg, self.tokenizer)
-        length = samples.prefix_length(bucket, cfg)
-        counts = (samples.patch_count(own),) * made.sample.num_sources
+        row_tokens = prompts.tokens(made.sample, own, cfg, self.tokenizer)
+        length = prompts.prefix_length(bucket, cfg)
+        counts = (prompts.patch_count(own),) * made.sample.num_sources
         texts = (prompt.NEGATIVE_PROMPT, prompt.IMAGE_ONLY_PROMPT) if self.branches else ()
         others = tuple(prompt.encode(text, counts, self.tokenizer) for text in texts)
         return Row(row_tokens, made.sample, position, bucket, length, made.warnings, others)

@@ -8,14 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ditfuse_jax import prompt
-from ditfuse_jax.config import PATCH, VAE_FACTOR
 from ditfuse_jax.data import control, infrared, instructions, m3, pairs, segmentation, sources, window
 from ditfuse_jax.data.config import TASKS, Bucket, MixtureConfig, SourceConfig
-from ditfuse_jax.data.instructions import CLASS_SYNONYMS
 from ditfuse_jax.data.mixture import Mixture
 from ditfuse_jax.image import BadFile
 from ditfuse_jax.prompt import NUM_SOURCES
-from ditfuse_jax.text import quoted
 
 MAX_ATTEMPTS = 8  # draws of one sample before a run of unreadable files becomes an error
 FUSION_SUBTASKS = {
@@ -28,7 +25,7 @@ COMPOUND_CONTROL_SHARE = 0.7  # compound samples that change brightness or contr
 MOST_CLASSES = 3  # that one segmentation instruction names
 
 
-class Wish(NamedTuple):
+class Edit(NamedTuple):
     """What is asked, and the image that answers it, uint8 [H, W, 3]."""
 
     text: str
@@ -45,12 +42,12 @@ class Sample(NamedTuple):
     num_sources: int  # that the prompt names
 
 
-class Made(NamedTuple):
+class MadeSample(NamedTuple):
     sample: Sample
     warnings: tuple[str, ...]  # one per file that had to be replaced
 
 
-def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
+def make(mixture: Mixture, position: int, bucket: Bucket) -> MadeSample:
     """The sample at a place of the stream. A file that cannot be read is replaced by the next attempt's.
 
     Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts
@@ -71,7 +68,7 @@ def make(mixture: Mixture, position: int, bucket: Bucket) -> Made:
         notes = (
             f"sample {position}: {error}; replaced by {_name(item)} (attempt {attempt})" for error in broken
         )
-        return Made(sample, tuple(notes))
+        return MadeSample(sample, tuple(notes))
     raise BadFile(f"sample {position}: {MAX_ATTEMPTS} files in a row cannot be read, the last: {broken[-1]}")
 
 
@@ -118,12 +115,12 @@ def build(
     if source.fuse == "given":
         return _drop(rng, given(scene, source), cfg)
     fused = fuse(rng, scene, source.fuse, cfg)
-    wish = EDITS[source.edit](rng, fused.target, scene.labels, classes, source, cfg)
-    tagged = rng.random() >= cfg.untagged_share and wish.task is not None
-    tags = {"task": wish.task, "subtask": wish.subtask} if tagged else {}
+    edit = EDITS[source.edit](rng, fused.target, scene.labels, classes, source, cfg)
+    tagged = rng.random() >= cfg.untagged_share and edit.task is not None
+    tags = {"task": edit.task, "subtask": edit.subtask} if tagged else {}
     both = np.stack([fused.first, fused.second])
-    text = prompt.render(wish.text, **tags)
-    return _drop(rng, Sample(text, both, wish.target, TASKS.index(source.task), NUM_SOURCES), cfg)
+    text = prompt.render(edit.text, **tags)
+    return _drop(rng, Sample(text, both, edit.target, TASKS.index(source.task), NUM_SOURCES), cfg)
 
 
 def given(scene: sources.Scene, source: SourceConfig) -> Sample:
@@ -156,16 +153,16 @@ def _fuse_pair(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pair
     return pairs.Fused(*scene.images, target)
 
 
-def _plain(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+def _plain(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Edit:
     subtask = FUSION_SUBTASKS[source.fuse]
     if cfg.generic_share and rng.random() < cfg.generic_share:
         subtask = None
     if cfg.nonsense_share and rng.random() < cfg.nonsense_share:
-        return Wish(instructions.nonsense(rng), fused)
-    return Wish(instructions.draw(rng, "fusion", subtask, cfg.phrasings), fused, "fusion", subtask)
+        return Edit(instructions.nonsense(rng), fused)
+    return Edit(instructions.draw(rng, "fusion", subtask, cfg.phrasings), fused, "fusion", subtask)
 
 
-def _control(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+def _control(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Edit:
     """One of the six controls on the whole image or, where labels allow, on one named object."""
     subtask = control.CONTROLS[rng.integers(len(control.CONTROLS))]
     names = segmentation.present(labels, classes) if labels is not None else ()
@@ -175,16 +172,16 @@ def _control(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConf
         target, named = control.adjust_object(fused, subtask, mask), (name,)
     else:
         target, named = control.adjust(fused, subtask), ()
-    return Wish(instructions.draw(rng, "control", subtask, cfg.phrasings, named), target, "control", subtask)
+    return Edit(instructions.draw(rng, "control", subtask, cfg.phrasings, named), target, "control", subtask)
 
 
-def _seg(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+def _seg(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Edit:
     names = _classes_to_name(rng, labels, classes, cfg)
     target = segmentation.overlay(fused, segmentation.class_mask(labels, classes, names))
-    return Wish(instructions.draw(rng, "seg", None, cfg.phrasings, names), target, "seg")
+    return Edit(instructions.draw(rng, "seg", None, cfg.phrasings, names), target, "seg")
 
 
-def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Wish:
+def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureConfig) -> Edit:
     """Fuse, perhaps brighten, then segment; untagged, since the paper has no tag for a sequence."""
     subtask = None
     if rng.random() < COMPOUND_CONTROL_SHARE:
@@ -192,7 +189,7 @@ def _compound(rng, fused, labels, classes, source: SourceConfig, cfg: MixtureCon
         fused = control.adjust(fused, subtask)
     names = _classes_to_name(rng, labels, classes, cfg)
     target = segmentation.overlay(fused, segmentation.class_mask(labels, classes, names))
-    return Wish(instructions.draw(rng, "compound", subtask, cfg.phrasings, names), target)
+    return Edit(instructions.draw(rng, "compound", subtask, cfg.phrasings, names), target)
 
 
 EDITS = {"none": _plain, "control": _control, "seg": _seg, "compound": _compound}
@@ -229,85 +226,6 @@ def _drop(rng, sample: Sample, cfg: MixtureConfig) -> Sample:
     if chance < cfg.condition_dropout + cfg.text_dropout and sample.num_sources == NUM_SOURCES:
         return sample._replace(text=prompt.IMAGE_ONLY_PROMPT)
     return sample
-
-
-def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
-    """ValueError when the longest prompt that the library can give these sources has too many tokens."""
-    _check_length(*longest_prompt(cfg, tokenizer), cfg)
-
-
-def check_given(mixture: Mixture, tokenizer) -> None:
-    """ValueError, naming file and line, when an instruction of a JSONL file has too many tokens."""
-    for listing in mixture.listings:
-        first = {item.instruction: item for item in reversed(listing.items) if item.instruction is not None}
-        for item in first.values():
-            row = prompt.encode(item.instruction, (1,) * len(item.images), tokenizer)
-            _check_length(item.instruction, _text_tokens(row), mixture.config, f"{item.where}: ")
-
-
-def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:
-    """The longest prompt that the library can give these sources, and its text tokens; ("", 0) for JSONL."""
-    words = {text: len(tokenizer(text).input_ids) for names in CLASS_SYNONYMS.values() for text in names}
-    names = sorted((max(names, key=words.get) for names in CLASS_SYNONYMS.values()), key=words.get)[::-1]
-    longest = ("", 0)
-    for task, subtask, count in {kind for source in cfg.sources for kind in _kinds(source)}:
-        tags = {} if task == "compound" else {"task": task, "subtask": subtask}
-        for phrasing in instructions.instructions(task, subtask, cfg.phrasings, count):
-            text = prompt.render(instructions.fill(phrasing, tuple(names[:count])), **tags)
-            row = prompt.encode(text, (1,) * NUM_SOURCES, tokenizer)
-            longest = max(longest, (text, _text_tokens(row)), key=lambda found: found[1])
-    return longest
-
-
-def _kinds(source: SourceConfig) -> list[tuple[str, str | None, int]]:
-    """Task, subtask and number of named objects of the instructions that a source can draw; of each wording
-    the one with most names.
-    """
-    if source.fuse == "given":
-        return []
-    return {
-        "none": [("fusion", FUSION_SUBTASKS[source.fuse], 0)],
-        "control": [("control", subtask, count) for subtask in control.CONTROLS for count in (0, 1)],
-        "seg": [("seg", None, count) for count in (1, MOST_CLASSES)],
-        "compound": [("compound", subtask, MOST_CLASSES) for subtask in (None, *control.CONTROLS)],
-    }[source.edit]
-
-
-def _text_tokens(row: prompt.Prompt) -> int:
-    return row.token_ids.shape[1] - int((row.slots[..., 1] - row.slots[..., 0]).sum())
-
-
-def _check_length(text: str, words: int, cfg: MixtureConfig, where: str = "") -> None:
-    if words > cfg.max_text_tokens:
-        raise ValueError(
-            f"{where}prompt {quoted(text)} has {words} text tokens, max_text_tokens is "
-            f"{cfg.max_text_tokens}; raise it or shorten the prompt"
-        )
-
-
-def patch_count(bucket: Bucket) -> int:
-    """Prefix tokens of one source."""
-    side = VAE_FACTOR * PATCH
-    return (bucket.height // side) * (bucket.width // side)
-
-
-def tokens(sample: Sample, bucket: Bucket, cfg: MixtureConfig, tokenizer) -> prompt.Prompt:
-    """One prompt row with NUM_SOURCES slots. Raises ValueError naming a prompt that does not fit."""
-    patches = patch_count(bucket)
-    try:
-        row = prompt.encode(sample.text, (patches,) * sample.num_sources, tokenizer)
-    except ValueError as error:
-        raise ValueError(f"prompt {sample.text!r}: {error}") from error
-    _check_length(sample.text, _text_tokens(row), cfg)
-    slots = np.zeros((1, NUM_SOURCES, 2), np.int32)
-    slots[:, : sample.num_sources] = row.slots
-    return row._replace(slots=slots)
-
-
-def prefix_length(bucket: Bucket, cfg: MixtureConfig) -> int:
-    """Static length of every prefix row of a bucket."""
-    longest = cfg.max_text_tokens + NUM_SOURCES * patch_count(bucket)
-    return -(-longest // cfg.length_multiple) * cfg.length_multiple
 
 
 def warn(notes) -> None:

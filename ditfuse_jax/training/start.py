@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from ditfuse_jax.checkpoints import folder as weights
-from ditfuse_jax.data import mixture, samples
+from ditfuse_jax.data import mixture, prompts
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.ops.tuning import Tuning
@@ -64,10 +64,10 @@ def _run(config: TrainConfig, place: Place, mesh: Mesh) -> int:
 def find_data(config: TrainConfig, root: Path, tokenizer) -> Data:
     """The training stream and, where validation is asked for, the held-out one."""
     root = data_root(root)
-    samples.check_prompts(config.mixture, Tokenizer(tokenizer))
+    prompts.check_prompts(config.mixture, Tokenizer(tokenizer))
     held_out = mixture.resolve(config.mixture.validation(), root) if config.validate_every else None
     stream = mixture.resolve(config.mixture, root)
-    samples.check_given(stream, Tokenizer(tokenizer))
+    prompts.check_given(stream, Tokenizer(tokenizer))
     return Data(stream, held_out, tokenizer)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import golden
 from ditfuse_jax import image as images
-from ditfuse_jax.data import registry, samples, sources
+from ditfuse_jax.data import prompts, registry, samples, sources
 from ditfuse_jax.data.config import MixtureConfig, SourceConfig
 from ditfuse_jax.data.mixture import resolve
 from ditfuse_jax.prompt import load_tokenizer
@@ -41,7 +41,7 @@ def test_a_long_jsonl_instruction_is_found_before_training(root):
     with pytest.raises(
         ValueError, match="train.jsonl:2: prompt .*word.* text tokens, max_text_tokens is 100"
     ):
-        samples.check_given(mixture, tokenizer)
+        prompts.check_given(mixture, tokenizer)
 
 
 def test_data_that_contradicts_itself_is_named(root):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax import places, prompt
-from ditfuse_jax.data import control, infrared, instructions, pairs, samples, sources
+from ditfuse_jax.data import control, infrared, instructions, pairs, prompts, samples, sources
 from ditfuse_jax.data.config import IVIF_TARGETS, TASKS, Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Tokenizer
 from ditfuse_jax.data.mixture import resolve
@@ -250,12 +250,12 @@ def test_wrong_settings_are_named(change, message):
 def test_prompts_that_do_not_fit_are_found_before_training():
     tokenizer = Tokenizer(prompt.load_tokenizer(DEMO))
     cfg = families(max_text_tokens=70)
-    samples.check_prompts(cfg, tokenizer)  # the longest of the library has 70
+    prompts.check_prompts(cfg, tokenizer)  # the longest of the library has 70
     with pytest.raises(ValueError, match="has 70 text tokens, max_text_tokens is 69; raise it"):
-        samples.check_prompts(dataclasses.replace(cfg, max_text_tokens=69), tokenizer)
+        prompts.check_prompts(dataclasses.replace(cfg, max_text_tokens=69), tokenizer)
     short = dataclasses.replace(cfg, max_text_tokens=1, sources=(SourceConfig(name="t", path="p"),))
     with pytest.raises(ValueError, match="max_text_tokens is 1;"):
-        samples.check_prompts(short, tokenizer)
+        prompts.check_prompts(short, tokenizer)
 
 
 def test_validation_takes_the_test_split_of_a_dataset_and_needs_something():

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import PATIENCE, golden
 from ditfuse_jax import prompt
-from ditfuse_jax.data import loader, samples
+from ditfuse_jax.data import loader, prompts, samples
 from ditfuse_jax.data.config import Bucket, MixtureConfig
 from ditfuse_jax.data.mixture import resolve
 from synthetic import SMALL, TEXT, demo, jsonl, noise, only, synthetic_root, write  # noqa: F401
@@ -64,7 +64,7 @@ def test_rows_of_a_varied_bucket_have_sizes_of_their_own(root, tokenizer):
     assert sizes <= set(bucket.sizes()) == {(h, w) for h in (16, 32, 48) for w in (32, 48, 64)}
     for batch in batches:
         assert batch.target.shape == (4, 48, 64, 3)
-        assert batch.prompt.token_ids.shape[1] == samples.prefix_length(bucket, mixture.config)
+        assert batch.prompt.token_ids.shape[1] == prompts.prefix_length(bucket, mixture.config)
         for row, (height, width) in enumerate(batch.size.tolist()):
             spans = set((batch.prompt.slots[row, :, 1] - batch.prompt.slots[row, :, 0]).tolist())
             assert spans <= {0, height * width // 256}
@@ -88,11 +88,11 @@ def test_batch_has_the_shapes_of_its_bucket(root, tokenizer):
         assert batch.sources.shape == (4, 2, bucket.height, bucket.width, 3)
         assert batch.target.shape == (4, bucket.height, bucket.width, 3)
         assert batch.sources.dtype == batch.target.dtype == np.uint8
-        assert length == samples.prefix_length(bucket, mixture.config)
+        assert length == prompts.prefix_length(bucket, mixture.config)
         assert length % mixture.config.length_multiple == 0
         assert batch.index.tolist() == list(range(4 * number, 4 * number + 4))
         spans = batch.prompt.slots[..., 1] - batch.prompt.slots[..., 0]
-        assert set(spans.ravel().tolist()) <= {0, samples.patch_count(bucket)}
+        assert set(spans.ravel().tolist()) <= {0, prompts.patch_count(bucket)}
         dropped = (spans == 0).all(1)
         assert (batch.sources[dropped] == 0).all()
     assert {batch.target.shape[2] for batch in take(mixture, tokenizer, 8)} == {32, 48}
