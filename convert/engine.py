@@ -188,3 +188,12 @@ def invert(
         for index, part in enumerate(array) if stacked else ((0, array),):
             result[name_of(rule, index)] = rule.transform.inverse(part)
     return result
+
+
+def spelling(plan: Plan, rules: tuple[Rule, ...]) -> list[str]:
+    """The rules used that are not the first of their target: old names, for the export to write again."""
+    first: dict[str, str] = {}
+    for rule in rules:
+        first.setdefault(rule.target, rule.source)
+    used = {piece.rule for layers in plan.values() for parts in layers for piece in parts}
+    return sorted(rule.source for rule in used if first[rule.target] != rule.source)

@@ -2,8 +2,6 @@
 """Whole conversions: published folders to checkpoint folders, and back. Everything streams."""
 
 import functools
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-import ditfuse_jax
 from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.folder import (
@@ -48,9 +45,9 @@ from .configs import (
     original_vae_config,
     vae_config,
 )
-from .engine import Plan, Rule
+from .engine import Plan, spelling
 from .lora import check_fit, describe, merged, merged_kernels
-from .reader import PICKLES, Tensors, licence, locate, read_file, read_tensors, refusal, sha256
+from .reader import PICKLES, Hashing, Tensors, locate, read_file, read_tensors, refusal, stamp
 from .vae import vae_rules
 
 
@@ -103,23 +100,9 @@ def convert_omnigen(
     Raises ValueError in one sentence, or with a list of all that does not fit.
     """
     folder = locate(name)
-    if folder.is_file():
-        what = (
-            refusal(folder, MODEL_FILE)
-            if folder.suffix in PICKLES
-            else f"{folder} is a file; name its folder"
-        )
-        raise ValueError(what)
     layout = layout_of(folder)
     tokenizer = folder / "tokenizer" if layout == "diffusers" else folder
-    problems = Problems()
-    model = problems.of(lambda: read_model(folder, layout, dtype))
-    autoencoder = problems.of(lambda: read_vae(vae_place(folder, vae)))
-    adapter = problems.of(lambda: read_adapter(lora)) if lora else None
-    if adapter and model:
-        problems.of(lambda: check_fit(adapter, model.shapes, lora))
-    problems.of(lambda: check_tokenizer(tokenizer))
-    problems.check()
+    model, autoencoder, adapter = checked(folder, tokenizer, layout, lora=lora, dtype=dtype, vae=vae)
     provenance = {
         **stamp(name, folder),
         "layout": layout,
@@ -135,10 +118,24 @@ def convert_omnigen(
         stream(model, partial / MODEL_FILE, dtype=stored, adapter=adapter)
         stream(autoencoder, partial / VAE_FILE)
         provenance["sha256"] = hashes.result()
-        settings = CheckpointConfig(
-            model=model.config, vae=autoencoder.config, sampling=released_sampling(autoencoder.config)
-        )
+        sampling = released_sampling(autoencoder.config)
+        settings = CheckpointConfig(model=model.config, vae=autoencoder.config, sampling=sampling)
         write_config(partial, settings, provenance)
+
+
+def checked(
+    folder: Path, tokenizer: Path, layout: str, *, lora: Path | None, dtype: str | None, vae: Path | None
+) -> tuple[Component, Component, Adapter | None]:
+    """Transformer, autoencoder and adapter of a source; ValueError with all that does not fit."""
+    problems = Problems()
+    model = problems.of(lambda: read_model(folder, layout, dtype))
+    autoencoder = problems.of(lambda: read_vae(vae_place(folder, vae)))
+    adapter = problems.of(lambda: read_adapter(lora)) if lora else None
+    if adapter and model:
+        problems.of(lambda: check_fit(adapter, model.shapes, lora))
+    problems.of(lambda: check_tokenizer(tokenizer))
+    problems.check()
+    return model, autoencoder, adapter
 
 
 def released_sampling(vae: VAEConfig) -> SamplingConfig:
@@ -148,7 +145,11 @@ def released_sampling(vae: VAEConfig) -> SamplingConfig:
 
 
 def layout_of(folder: Path) -> str:
-    """`official` or `diffusers`; raises ValueError for a folder that is neither."""
+    """`official` or `diffusers`; raises ValueError for a folder that is neither, and for a file."""
+    if folder.is_file() and folder.suffix in PICKLES:
+        raise ValueError(refusal(folder, MODEL_FILE))
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; name its folder")
     if (folder / "transformer").is_dir():
         return "diffusers"
     if (folder / "config.json").is_file():
@@ -227,15 +228,6 @@ def read_vae(place: Path, scaling_factor: float | None = None) -> Component:
     return Component(source, plan, shapes, config, kept)
 
 
-def spelling(plan: Plan, rules: tuple[Rule, ...]) -> list[str]:
-    """The rules used that are not the first of their target: old names, for the export to write again."""
-    first: dict[str, str] = {}
-    for rule in rules:
-        first.setdefault(rule.target, rule.source)
-    used = {piece.rule for layers in plan.values() for parts in layers for piece in parts}
-    return sorted(rule.source for rule in used if first[rule.target] != rule.source)
-
-
 def convert_vae(
     source: Path, target: Path, *, scaling_factor: float | None = None, overwrite: bool = False
 ) -> None:
@@ -246,35 +238,6 @@ def convert_vae(
         stream(component, partial / VAE_FILE)
         provenance = {**stamp(str(source), source), **component.provenance, "sha256": hashes.result()}
         write_vae_config(partial, component.config, provenance)
-
-
-def stamp(name: str, folder: Path) -> dict:
-    """The part of provenance that every conversion has."""
-    return {
-        "source": name,
-        "licence": licence(folder) if folder.is_dir() else None,
-        "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "tool": f"ditfuse-jax {ditfuse_jax.__version__}",
-    }
-
-
-class Hashing:
-    """SHA-256 of files on a second thread, while the first converts, because hashing 15 GB takes long."""
-
-    def __init__(self, folder: Path, files: list[Path]):
-        self.folder, self.files, self.hashes = folder, files, {}
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        for path in self.files:
-            inside = path.is_relative_to(self.folder)
-            name = str(path.relative_to(self.folder)) if inside else str(path)
-            self.hashes[name] = sha256([path])[path.name]
-
-    def result(self) -> dict[str, str]:
-        self.thread.join()
-        return {name: self.hashes[name] for name in sorted(self.hashes)}
 
 
 def stream(

@@ -3,12 +3,15 @@
 
 import hashlib
 import re
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import ditfuse_jax
 from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.text import quoted, read_json
@@ -129,3 +132,32 @@ def licence(folder: Path) -> str | None:
             return match[1]
     files = sorted(path.name for path in folder.glob("LICENSE*"))
     return f"see {files[0]} of the source" if files else None
+
+
+def stamp(name: str, folder: Path) -> dict:
+    """The part of provenance that every conversion has."""
+    return {
+        "source": name,
+        "licence": licence(folder) if folder.is_dir() else None,
+        "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "tool": f"ditfuse-jax {ditfuse_jax.__version__}",
+    }
+
+
+class Hashing:
+    """SHA-256 of files on a second thread, while the first converts, because hashing 15 GB takes long."""
+
+    def __init__(self, folder: Path, files: list[Path]):
+        self.folder, self.files, self.hashes = folder, files, {}
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        for path in self.files:
+            inside = path.is_relative_to(self.folder)
+            name = str(path.relative_to(self.folder)) if inside else str(path)
+            self.hashes[name] = sha256([path])[path.name]
+
+    def result(self) -> dict[str, str]:
+        self.thread.join()
+        return {name: self.hashes[name] for name in sorted(self.hashes)}
