@@ -27,10 +27,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     FOLDER = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")  # removed when the session ends
     os.environ["DITFUSE_TEST_PROGRAMS"] = FOLDER.name
 PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
-# A worker keeps its own, small ones too: JAX does not lock the folder, and half a file is a warning.
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "one")
-jax.config.update("jax_compilation_cache_dir", str(Path(PROGRAMS, WORKER)))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
 
 LONG = (
     "test_train_cli.py",

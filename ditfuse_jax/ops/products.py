@@ -38,7 +38,8 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
     JAX would multiply the float32 cotangent with the bfloat16 operand in float32, which takes twice as long.
     Each index of an operand must stand in the other one or in the result.
     """
-    if dtype == "bfloat16" and jax.default_backend() == "cpu":  # XLA:CPU refuses other forms, see bf16_cpu
+    # Not a choice, so not in Tuning: XLA:CPU refuses the other forms, see bf16_cpu.
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
         return row_major_product(spec, a.astype(dtype), b.astype(dtype))
     return plain_product(spec, a, b, dtype)
 
