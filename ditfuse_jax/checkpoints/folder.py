@@ -91,7 +91,6 @@ def load_params(
     path: Path,
     shapes: Mapping[str, jax.ShapeDtypeStruct],
     sharding: Mapping[str, jax.sharding.Sharding] | None = None,
-    dtype=None,
     *,
     only: Collection[str] | None = None,
     check_finite: bool = False,
@@ -103,9 +102,9 @@ def load_params(
 
     Args:
       path: `model.safetensors` or `vae.safetensors`.
-      shapes: {dot path: anything with .shape and .dtype}; the file must hold these tensors and no others.
+      shapes: {dot path: anything with .shape and .dtype}, as the result is to be; the file must hold these
+        tensors and no others. Whole numbers stay such, floating point is cast.
       sharding: {dot path: sharding}; default: the first device.
-      dtype: of the result; default: that of `shapes`.
       only: the tensors to read; default: all of them.
       check_finite: refuse NaN and infinity in them, which reads them all; training starts so.
     Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
@@ -122,9 +121,7 @@ def load_params(
         )
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return {
-        name: _place(
-            stored[name], np.dtype(dtype or shapes[name].dtype), sharding[name] if sharding else first
-        )
+        name: _place(stored[name], np.dtype(shapes[name].dtype), sharding[name] if sharding else first)
         for name in wanted
     }
 
@@ -133,10 +130,11 @@ def _check_names(path: Path, stored: Mapping[str, np.ndarray], shapes: Mapping) 
     problems = [f"{name}: missing in the file" for name in sorted(shapes.keys() - stored.keys())]
     problems += [f"{name}: the model has no such parameter" for name in sorted(stored.keys() - shapes.keys())]
     for name in sorted(stored.keys() & shapes.keys()):
-        if stored[name].shape != tuple(shapes[name].shape):
-            problems.append(
-                f"{name}: the file has {stored[name].shape}, the model wants {tuple(shapes[name].shape)}"
-            )
+        have, want = stored[name], shapes[name]
+        if have.shape != tuple(want.shape):
+            problems.append(f"{name}: the file has {have.shape}, the model wants {tuple(want.shape)}")
+        elif (have.dtype.kind == "i") != (np.dtype(want.dtype).kind == "i"):
+            problems.append(f"{name}: the file has {have.dtype}, the model wants {np.dtype(want.dtype)}")
     if problems:
         raise ValueError(
             f"{path} does not fit its {CONFIG_FILE}; convert the checkpoint again:\n  "

@@ -86,14 +86,16 @@ def test_load_gives_back_what_was_saved(folder):
     assert weights.read_folder(folder)[1] == {"source": "test"}
 
 
-def test_load_casts_to_the_dtype_of_the_model_or_of_the_caller(folder):
+def test_load_casts_to_the_dtype_of_the_model(folder):
     path = folder / "model.safetensors"
     low = {name: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16) for name, leaf in shapes().items()}
-    by_shapes, by_name = weights.load_params(path, low), weights.load_params(path, shapes(), dtype="bfloat16")
+    loaded = weights.load_params(path, low)
     expected = random_params(shapes())
     for name in expected:
-        assert same_bits(np.asarray(by_shapes[name]), expected[name].astype(ml_dtypes.bfloat16))
-        assert same_bits(np.asarray(by_name[name]), expected[name].astype(ml_dtypes.bfloat16))
+        assert same_bits(np.asarray(loaded[name]), expected[name].astype(ml_dtypes.bfloat16))
+    whole = low | {KERNEL: jax.ShapeDtypeStruct(low[KERNEL].shape, jnp.int8)}
+    with pytest.raises(ValueError, match=f"{KERNEL}: the file has float32, the model wants int8"):
+        weights.load_params(path, whole)
 
 
 @pytest.mark.skipif(
