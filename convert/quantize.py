@@ -65,9 +65,9 @@ def write_int8(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     specs = {name: Spec(array.shape, array.dtype) for name, array in arrays.items()}
     of_step = {step: kernel for kernel, step in KERNELS.items()}
     for kernel, step in KERNELS.items():
-        layers, _, width = arrays[kernel].shape
+        layers, height, width = arrays[kernel].shape
         specs[kernel] = Spec(arrays[kernel].shape, np.dtype(np.int8))
-        specs[step] = Spec((layers, width), np.dtype(np.float32))
+        specs[step] = Spec((layers, int8.runs(height), width), np.dtype(np.float32))
 
     def pieces(name: str) -> Iterator[np.ndarray]:
         if name not in KERNELS and name not in of_step:
@@ -100,7 +100,8 @@ def weight_errors(folder: Path, target: Path) -> list[float]:
         wrong = whole = 0.0
         for kernel, step in KERNELS.items():
             want = exact[kernel][layer].astype(np.float32)
-            wrong += np.square(ours[kernel][layer] * ours[step][layer] - want).sum(dtype=np.float64)
+            made = int8.weights(ours[kernel][layer], ours[step][layer])
+            wrong += np.square(made - want).sum(dtype=np.float64)
             whole += np.square(want).sum(dtype=np.float64)
         found.append((wrong / whole) ** 0.5)
     return found

@@ -70,7 +70,7 @@ class TransformerConfig:
     dtype: str = "float32"  # of the matmuls; their sums, norms and the residual stream are float32
     remat: str = "none"  # none | block | attention (keep attention outputs, recompute the rest)
     lora: LoraConfig | None = None  # live adapters inside the linear layers
-    int8: bool = False  # kernels of the blocks' linear layers are int8 with a step per output channel
+    int8: bool = False  # kernels of the blocks' linear layers are int8, see ops/int8.py
 
     def __post_init__(self):
         sizes = dict.fromkeys(("vocab_size", "width", "mlp_width"), (1, 10**7))

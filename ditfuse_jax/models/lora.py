@@ -7,7 +7,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
-from ditfuse_jax.ops.int8 import int8_matmul
+from ditfuse_jax.ops.int8 import int8_matmul, runs
 from ditfuse_jax.ops.products import joined, matmul, plain_adapted
 from ditfuse_jax.ops.tuning import Tuning
 
@@ -64,7 +64,7 @@ class LoRALinear(Linear):
 
 
 class Int8Linear(Linear):
-    """x W with W = kernel * step: kernel int8 [in, out], step float32 [out]; from a file, never trained."""
+    """x W with W of kernel int8 [in, out] and step float32 [runs, out]; from a file, never trained."""
 
     def __init__(self, num_in: int, num_out: int, **linear):
         super().__init__(num_in, num_out, **linear)
@@ -88,7 +88,8 @@ class Int8LoRALinear(LoRALinear):
 
 
 def _int8(num_in: int, num_out: int) -> tuple[nnx.Param, nnx.Param]:
-    return nnx.Param(jnp.zeros((num_in, num_out), jnp.int8)), nnx.Param(jnp.ones((num_out,), jnp.float32))
+    step = jnp.ones((runs(num_in), num_out), jnp.float32)
+    return nnx.Param(jnp.zeros((num_in, num_out), jnp.int8)), nnx.Param(step)
 
 
 def block_linear(
