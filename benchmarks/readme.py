@@ -53,7 +53,6 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "configs/one_step.py": RELEASED,
     "runs/one_step": RELEASED,
     "--checkpoint teacher": RELEASED,
-    "--checkpoint DIR": RELEASED,
     "HOST:PORT": "needs several machines; tests/training/test_multihost.py runs two processes",
     "1.jpg 2.jpg": "is for your own pictures; tests/cli/test_infer.py runs a stack",
     "train.py ...": "is a form, not a command",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The last part of the demo transformer's training: configs/demo_large.py with a rate that falls to zero.
 
-From `--set init=FOLDER`. Exposure, the task that learns slowest, gets a larger share and scenes of less range,
-and three of four draws are at pure noise, where the one step of the default starts. The numbers are choices
-of ours.
+From `--set init=FOLDER`. Exposure, the task that learns slowest, gets a larger share and scenes of less
+range, and three of four draws are at pure noise, where the one step of the default starts. The numbers are
+choices of ours.
 """
 
 import dataclasses

@@ -33,7 +33,7 @@ def take(mixture, tokenizer, count: int, **settings) -> list[loader.Batch]:
 
 
 def flat(batch: loader.Batch) -> list[np.ndarray]:
-    return [*batch.prompt, *batch[1:]]
+    return [*batch.prompt, *batch[1:-1], *(array for prompt in batch.branches for array in prompt)]
 
 
 def assert_same(one: list[loader.Batch], two: list[loader.Batch]) -> None:
