@@ -19,8 +19,8 @@ from ditfuse_jax import image as images
 from ditfuse_jax.data import control
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
 from ditfuse_jax.evaluation.baselines import BASELINES
-from ditfuse_jax.evaluation.masks import marked_pixels
 from ditfuse_jax.evaluation.segmentation import Overlap
+from ditfuse_jax.image.overlay import marked_pixels
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.task import request
 from ditfuse_jax.training.validation import psnr

@@ -125,6 +125,12 @@ def add_files(files) -> None:
         "--format", choices=FORMATS, help="of results in a folder; auto: JPEG where image 1 is one, else PNG"
     )
     files.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="of a segmentation: also write what is marked as 255; a folder with --image-dir and --prompt-file",
+    )
+    files.add_argument(
         "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
     )
     files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
@@ -132,7 +138,7 @@ def add_files(files) -> None:
 
 def jobs_of(flags: argparse.Namespace):
     """The jobs that the flags ask for, and failures known before the start."""
-    from ditfuse_jax.inference import jobs  # a second to import, so on use
+    from ditfuse_jax.inference import jobs, marks  # a second to import, so on use
 
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
@@ -142,6 +148,8 @@ def jobs_of(flags: argparse.Namespace):
     asked = flags.task or flags.prompt or flags.prompt_file or segment
     task = EXAMPLE_TASK if example and not asked else flags.task
     words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
+    if flags.mask:
+        marks.check(flags.prompt, task=task, segment=segment)
     if flags.prompt_file and (folders or flags.prompt):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
@@ -163,15 +171,17 @@ def jobs_of(flags: argparse.Namespace):
             raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
-        found = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
-        return tuple(map(flags.shard.of, found)) if flags.shard else found
+        found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
+        found = with_masks(found, flags.mask)
+        return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
     images = images_of(flags)
     if flags.prompt_file:
         prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
-        return jobs.prompt_jobs(images, prompts, flags.out or Path("fused")), []
+        found = jobs.prompt_jobs(images, prompts, flags.out or Path("fused"))
+        return with_masks(found, flags.mask), []
     prompt = request(flags.prompt, **words)
     out = flags.out or Path("fused.png")
-    return [jobs.Job(images, prompt, out, flags.weights, flags.invented, flags.save_align)], []
+    return [jobs.Job(images, prompt, out, flags.weights, flags.invented, flags.save_align, flags.mask)], []
 
 
 def folders_of(flags: argparse.Namespace) -> list[Path]:
@@ -181,6 +191,11 @@ def folders_of(flags: argparse.Namespace) -> list[Path]:
     if flags.image_dirs and len(flags.image_dirs) == 1:
         raise ValueError(f"--image-dirs {flags.image_dirs[0]}: one folder is no pair; give two or more")
     return [flags.image_dir] if flags.image_dir else flags.image_dirs or []
+
+
+def with_masks(jobs: list, folder: Path | None) -> list:
+    """Several jobs whose masks, PNG files named like the results, go to `folder`, if there is one."""
+    return [job._replace(mask=folder / f"{job.out.stem}.png") for job in jobs] if folder else jobs
 
 
 def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:

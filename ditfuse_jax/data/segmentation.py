@@ -8,9 +8,8 @@ import numpy as np
 from ditfuse_jax import text
 from ditfuse_jax.data import instructions
 from ditfuse_jax.data.control import blend, soften
+from ditfuse_jax.image.overlay import COLOUR, OPACITY
 
-COLOUR = (0, 0, 255)  # RGB; the paper says blue
-OPACITY = 0.5  # inside; 0.25 on the edge of the mask
 IGNORE = 255  # label of pixels that nobody classified
 UNNAMED = "other"  # the class that no instruction names
 SMALLEST = 0.01  # share of the crop under which a class is neither named nor called absent

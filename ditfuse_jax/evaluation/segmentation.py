@@ -11,8 +11,8 @@ import numpy as np
 from ditfuse_jax import image as images
 from ditfuse_jax.data.registry import FMB_CLASSES
 from ditfuse_jax.data.segmentation import IGNORE, class_mask, read_classes
-from ditfuse_jax.evaluation import masks
 from ditfuse_jax.evaluation.folders import by_stem
+from ditfuse_jax.image import overlay
 
 # The eleven classes of the paper's Table III, in its order and words -> ours
 FMB_TABLE = {
@@ -107,14 +107,14 @@ def _add(
 def mask(file: Path, answers: Answers) -> np.ndarray:
     """Bool [H, W] of one answer. Raises ValueError where its plain fusion is missing."""
     if not answers.overlays:
-        return masks.read(file)
+        return images.read(file)[..., 0] >= 128
     picture = images.read(file)
     if answers.plain is None:
-        return masks.decode_alone(picture).mask
+        return overlay.decode_alone(picture).mask
     plain, _ = by_stem(answers.plain)
     if file.stem not in plain:
         raise ValueError(f"{answers.plain}: no plain fusion for {file.stem}; add it or leave --plain away")
-    return masks.decode(picture, images.read(plain[file.stem])).mask
+    return overlay.decode(picture, images.read(plain[file.stem])).mask
 
 
 def mean_iou(overlaps: Mapping[str, Overlap]) -> float:

@@ -22,6 +22,7 @@ from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry, Origin
 from ditfuse_jax.inference import (
     arrays,
+    marks,
     native,
     passes,
     prepare,
@@ -62,6 +63,7 @@ class Fused(NamedTuple):
     explained: float | None  # share of the pixels that the sources explain
     origin: Origin  # of the first input: the profile that says the colours of `image`, EXIF, XMP, alpha
     told: Told = Told()  # how the sources were prepared: notes, alignments
+    mask: np.ndarray | None = None  # bool [H, W]: what a segmentation marks, where it was asked for
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class DiTFuse:
         segment: Sequence[str] | None = None,
         channels: str = "rgb",
         value_range: tuple[float, float] | None = None,
+        mask: bool = False,
         seed: int = 0,
         noise: np.ndarray | None = None,
         on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
@@ -160,6 +163,8 @@ class DiTFuse:
           object: the one thing that a light or contrast task is about. segment: names of what to mark.
           channels: "rgb" or "bgr", the order in arrays; the result is RGB. value_range: black and white of
             float arrays, such as (0, 1).
+          mask: of a segmentation (task "seg"), also decode what is marked; fuses without marks first, on_step
+            being called for both.
           seed: of the noise at t = 0, 64 bits. noise: float32 [h, w, C] to start from instead, as the first.
           on_step: called as on_step(step, latents) after steps 1 .. steps; latents() gives [h, w, C]. In
             tiles: after the steps of each batch of them, counted on; latents() is of its first tile. In a
@@ -176,6 +181,8 @@ class DiTFuse:
         if isinstance(segment, str):
             raise ValueError(f"segment {segment!r} is one string; give a sequence of names, such as ['car']")
         words = request(prompt, task=task, segment=tuple(segment or ()), thing=object)
+        if mask:
+            marks.check(prompt, task=task, segment=segment or ())
         images = arrays.readable(images, channels=channels, value_range=value_range)
         asked = Preparation(
             align=align,
@@ -187,7 +194,10 @@ class DiTFuse:
         )
         how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps or bool(palette)}
         ready = self.prepare(images, words, asked, **options)
-        return finished(next(self.fuse_prompts(ready, [words], **how, **options)), ready, asked, maps=maps)
+        prompts = [marks.PLAIN, words] if mask else [words]
+        *plain, made = self.fuse_prompts(ready, prompts, **how, **options)
+        found = marks.mask(made, *plain) if mask else None
+        return finished(made, ready, asked, maps=maps)._replace(mask=found)
 
     def prepare(self, images: Sequence, prompt: str, how: Preparation, **options) -> Prepared:
         """The images as `fuse_prompts` takes them, see prepare.py; those of a stack are read when needed.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ditfuse_jax import image, scenes
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import maps, stack
+from ditfuse_jax.inference import maps, marks, stack
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused, finished
 from ditfuse_jax.inference.plan import Plan
@@ -29,11 +29,12 @@ class Job(NamedTuple):
     weights: Path | None = None  # also written: which source, per pixel
     invented: Path | None = None  # how far each pixel is from what the sources explain
     alignment: Path | None = None  # how the pictures lie to each other
+    mask: Path | None = None  # of a segmentation: where its overlay is
 
     @property
     def files(self) -> list[Path]:
         """All that is written."""
-        return [file for file in (self.out, self.weights, self.invented) if file]
+        return [file for file in (self.out, self.weights, self.invented, self.mask) if file]
 
 
 class Failure(NamedTuple):
@@ -175,7 +176,7 @@ def unfinished(
     bits: str = AUTO,
     how: Preparation = PLAIN,
 ) -> list[Job]:
-    """Those whose result is not there yet, or was made with other settings.
+    """Those whose result, or its mask, is not there yet, or was made with other settings.
 
     Results appear only when whole, see `image.write`; an empty file is none.
     """
@@ -184,9 +185,12 @@ def unfinished(
 
 
 def _made(job: Job, wanted: dict[str, str]) -> bool:
-    found = image.read_metadata(job.out) or {}
-    same = all(wanted.get(name) == found.get(name) for name in ("bits", *PLAIN.names()))
-    return wanted.items() <= found.items() and same
+    found = [image.read_metadata(file) or {} for file in (job.out, job.mask) if file]
+    equal = ("bits", *PLAIN.names())  # also where neither has one
+    return all(
+        wanted.items() <= one.items() and all(wanted.get(name) == one.get(name) for name in equal)
+        for one in found
+    )
 
 
 def run(
@@ -258,10 +262,13 @@ def _fuse(
     kept = asked["maps"] or len(files) > 2  # a stack needs the maps of its decisions
     plan = model.plan(*ready.size, group[0].prompt, bits=max(first, depth), maps=kept, **chosen)
     plan = plan._replace(decisions=len(files) - 1, bits=(first, depth))
-    prompts = [job.prompt for job in group]
+    marked, below = any(job.mask for job in group), None  # below the marks: fused once for all prompts
+    prompts = [marks.PLAIN] * marked + [job.prompt for job in group]
     results = model.fuse_prompts(ready, prompts, on_step=lambda *_: watch.on_step(), **asked, **chosen)
     for job in group:
-        watch.on_plan(job, plan)
+        both = marked and below is None
+        watch.on_plan(job, plan._replace(fusions=2) if both else plan)
+        below = next(results) if both else below
         result = finished(next(results), ready, how, maps=wanted)
         text = metadata(job, settings, seed=seed, checkpoint=model.checkpoint_id, bits=bits, how=how)
         text |= dict(ready.told.facts)
@@ -273,6 +280,8 @@ def _fuse(
             maps.write_invented(job.invented, result.invented, metadata=text, overwrite=overwrite)
         if job.alignment:
             fixed.save(job.alignment, ready.told.alignments)
+        if job.mask:
+            maps.write_mask(job.mask, marks.mask(result, below), metadata=text, overwrite=overwrite)
         watch.on_done(job, result)
         yield job.out
 

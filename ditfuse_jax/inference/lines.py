@@ -22,7 +22,7 @@ def as_json(stream: TextIO) -> Watch:
         print(json.dumps(facts, ensure_ascii=False), file=stream, flush=True)
 
     def on_done(job: Job, result: Fused) -> None:
-        weights, invented = (file and str(file) for file in (job.weights, job.invented))
+        weights, invented, mask = (file and str(file) for file in (job.weights, job.invented, job.mask))
         tell(
             ok=True,
             out=str(job.out),
@@ -32,6 +32,7 @@ def as_json(stream: TextIO) -> Watch:
             bits=image.bits_of(result.image),
             weights=weights,
             invented=invented,
+            mask=mask,
         )
 
     def on_failure(failure: Failure) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps beside a fused picture as files: which source each pixel comes from, and what no source explains.
+"""Maps beside a fused picture as files: which source each pixel comes from, what no source explains, and what
+is marked.
 
-A PNG is grey, 8 bit: of the weights, 255 is the first source and 0 the second; of the invention, its levels.
+A PNG is grey, 8 bit: of the weights, 255 is the first source and 0 the second; of the invention, its levels;
+of a mask, 255 where it is marked.
 A .npy file holds the float32 array as it is.
 """
 
@@ -40,6 +42,11 @@ def write_weights(file: Path, weights: np.ndarray, *, metadata: Mapping[str, str
 def write_invented(file: Path, invented: np.ndarray, *, metadata: Mapping[str, str], overwrite: bool) -> None:
     """invented: float32 [H, W] in 8-bit levels."""
     _write(file, invented, 1.0, metadata, overwrite)
+
+
+def write_mask(file: Path, mask: np.ndarray, *, metadata: Mapping[str, str], overwrite: bool) -> None:
+    """mask: bool [H, W]; an array is written as float32 of 0 and 1."""
+    _write(file, mask.astype(np.float32), 255.0, metadata, overwrite)
 
 
 def _write(

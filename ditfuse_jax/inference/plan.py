@@ -35,12 +35,13 @@ class Plan(NamedTuple):
     seconds: float  # roughly, without compiling
     decisions: int = 1  # of a stack: one fewer than pictures
     bits: tuple[int, int] = (8, 8)  # of the first picture, of the result
+    fusions: int = 1  # of the same pictures; 2 where a mask needs the plain one too
 
     @property
     def calls(self) -> int:
         """Steps that are ticked off, of all batches of tiles; fewer where tiles are copied."""
         count = len(self.tiling.corners) if self.tiling else 1
-        return self.decisions * self.settings.steps * -(-count // self.batch)
+        return self.fusions * self.decisions * self.settings.steps * -(-count // self.batch)
 
 
 def plan(
@@ -141,6 +142,7 @@ def describe(plan: Plan, *, verbose: bool = False) -> str:
         size += "" if fused == native else ", and brought back"
     size += "" if plan.bits == (8, 8) else ", {} bits in, {} bits out".format(*plan.bits)
     size += f", {plan.decisions} times for {plan.decisions + 1} pictures" if plan.decisions > 1 else ""
+    size += ", twice: a mask needs the plain fusion too" if plan.fusions > 1 else ""
     chosen = ", ".join(f"{name} {value}" for name, value in options.as_text(plan.settings).items())
     tokens = ", ".join(f"{name} {prefix} + {new}" for name, (prefix, new) in plan.tokens.items())
     network = f"tokens      {tokens} per step\nparameters  {plan.num_params / 1e6:,.1f} M\n"
@@ -148,7 +150,7 @@ def describe(plan: Plan, *, verbose: bool = False) -> str:
         f"size        {size}\n"
         f"{network if verbose else ''}"
         f"memory      about {plan.memory / 1e9:.1f} GB\n"
-        f"time        about {duration(plan.decisions * plan.seconds)}, compiling aside\n"
+        f"time        about {duration(plan.fusions * plan.decisions * plan.seconds)}, compiling aside\n"
         f"sampling    {chosen}"
     )
 

@@ -13,8 +13,10 @@ from PIL import Image
 from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image
+from ditfuse_jax.data import segmentation
 from ditfuse_jax.inference import fuse
 from ditfuse_jax.inference import jobs as job
+from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.prompt import SOURCES
 
 SCRIPT = Path(__file__).parents[2] / "infer.py"
@@ -412,6 +414,61 @@ def test_impossible_maps_are_known_before_the_model_is_loaded(
 def test_maps_go_with_one_picture(refused, tmp_path):
     told = refused("--image-dir", tmp_path, "--weights", tmp_path / "w.png")
     assert "--weights and --invented are files beside one picture" in told
+
+
+def blue_on_marks(self, images, prompts, **_):
+    """Stands in for the network: the first picture, with an overlay on its left half for a segmentation."""
+    first, half = images[0].pixels, np.zeros((32, 48), bool)
+    half[:, :24] = True
+    for prompt in prompts:
+        picture = segmentation.overlay(first, half) if "Segment the" in prompt else first
+        yield fuse.Fused(picture, None, None, Timings(), None, None, None, images[0].origin)
+
+
+def test_a_mask_is_the_overlay_against_the_plain_fusion(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    out, mask = tmp_path / "out.png", tmp_path / "mask.png"
+    monkeypatch.setattr(fuse.DiTFuse, "fuse_prompts", blue_on_marks)
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(out)]
+    assert infer.main([*flags, "--segment", "car", "--mask", str(mask), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mask"] == str(mask)
+    with Image.open(mask) as levels:
+        assert levels.mode == "L"
+        marked = np.asarray(levels)
+    assert set(np.unique(marked)) == {0, 255}
+    assert (marked[:, :22] == 255).all()
+    assert not marked[:, 26:].any()
+    assert "Segment the car" in image.read_metadata(mask)["prompt"]
+
+
+def test_masks_of_a_folder_are_made_and_resumed(infer, folder, tmp_path, capsys):
+    """With the network: the plain fusion is made too, and a lost mask is made again."""
+    pairs, out, masks = (tmp_path / name for name in ("pairs", "out", "masks"))
+    for side, seed in (("image1", 1), ("image2", 2)):
+        for stem in "ab":
+            picture(pairs / side / f"{stem}.png", seed=seed)
+    flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder), "--resume"]
+    flags += ["--segment", "car", "--mask", str(masks)]
+    assert infer.main(flags) == 0
+    assert "twice: a mask needs the plain fusion too" in capsys.readouterr().out
+    for stem in "ab":
+        with Image.open(masks / f"{stem}.png") as levels:
+            assert set(np.unique(levels)) <= {0, 255}
+    (masks / "a.png").unlink()
+    assert infer.main(flags) == 0
+    assert "finished    1 pictures are there already" in capsys.readouterr().out
+    assert (masks / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--task", "light+"], "a mask is that of a segmentation, not of task light+; name things with"),
+        (["--prompt", "mark the car"], "not of words without a task; name things with --segment"),
+        ([], "a mask is that of a segmentation, not of task ivif"),
+    ],
+)
+def test_a_mask_needs_a_segmentation(refused, tmp_path, flags, message):
+    assert message in refused("--mask", tmp_path / "mask.png", *flags)
 
 
 def test_ctrl_c_is_one_line(infer, folder, pair, tmp_path, monkeypatch, capsys):

@@ -27,6 +27,11 @@ def write(file, image: np.ndarray) -> None:
     Image.fromarray(image).save(file)
 
 
+def write_mask(file, mask: np.ndarray) -> None:
+    """Bool [H, W] as a segmenter writes it: 8 bit, 255 where marked."""
+    write(file, np.where(mask, np.uint8(255), np.uint8(0)))
+
+
 def folders(root, *, stems=("a", "b", "c"), size=(48, 64)) -> dict:
     """Sources, their mean and a truth below `root`; the folders by name."""
     for seed, stem in enumerate(stems):

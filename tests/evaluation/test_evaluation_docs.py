@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import coloured, folders, write
+from pictures import coloured, folders, write, write_mask
 
 from ditfuse_jax.data.segmentation import overlay
-from ditfuse_jax.evaluation import catalogue, masks
+from ditfuse_jax.evaluation import catalogue
 from ditfuse_jax.evaluation.__main__ import main
 from runs import write_photos
 
@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
         write(tmp_path / "pairs/ir" / f"{stem}.png", plain)
         write(tmp_path / "answers/car" / f"{stem}.png", overlay(plain, mask))
         write(tmp_path / "labels" / f"{stem}.png", mask.astype(np.uint8))
-        masks.write(tmp_path / "masks/car" / f"{stem}.png", mask)
+        write_mask(tmp_path / "masks/car" / f"{stem}.png", mask)
     (tmp_path / "classes.txt").write_text("0 other\n1 car\n")
     write_photos(tmp_path / "data")
     monkeypatch.chdir(tmp_path)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from pictures import write
+from pictures import write, write_mask
 
 from ditfuse_jax.data.segmentation import overlay
-from ditfuse_jax.evaluation import masks, segmentation
+from ditfuse_jax.evaluation import segmentation
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.evaluation.segmentation import Answers, Overlap
 from synthetic import noise
@@ -34,7 +34,7 @@ def labels(tmp_path):
 
 
 def answer(tmp_path, name, stem, mask):
-    masks.write(tmp_path / "answers" / name / f"{stem}.png", mask)
+    write_mask(tmp_path / "answers" / name / f"{stem}.png", mask)
 
 
 def test_counts_are_over_the_set_and_ignored_pixels_do_not_count(tmp_path):
@@ -65,7 +65,7 @@ def test_overlays_are_decoded_against_the_plain_fusion(tmp_path):
 
 def test_missing_and_misfit_answers_are_lines(tmp_path):
     first, _ = labels(tmp_path)
-    masks.write(tmp_path / "answers" / "car" / "a.png", (first == 1)[:20])
+    write_mask(tmp_path / "answers" / "car" / "a.png", (first == 1)[:20])
     found, problems = segmentation.score(tmp_path / "labels", CLASSES, Answers(tmp_path / "answers", False))
     assert np.isnan(found["car"].iou)
     assert "no answer for b" in problems[0]

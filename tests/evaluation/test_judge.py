@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from pictures import coloured, write
+from pictures import coloured, write, write_mask
 from PIL import Image
 
 from ditfuse_jax.data.segmentation import overlay
-from ditfuse_jax.evaluation import judge, masks
+from ditfuse_jax.evaluation import judge
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.evaluation.verdicts import Verdict
 
@@ -215,7 +215,7 @@ def test_command_is_exact_from_labels(tmp_path, capsys):
     labels = np.where(mask, np.uint8(1), np.uint8(0))
     write(tmp_path / "labels" / "a.png", labels)
     (tmp_path / "classes.txt").write_text("0 other\n1 car\n")
-    masks.write(tmp_path / "masks" / "car" / "a.png", mask)
+    write_mask(tmp_path / "masks" / "car" / "a.png", mask)
     words = [
         "judge",
         "--masks",

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax.config import DEMO
+from ditfuse_jax.image import overlay
 from ditfuse_jax.inference import passes, sampler, terminal
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
@@ -346,6 +347,18 @@ def test_missing_checkpoints_and_adapters_are_named(tmp_path, folder):
         DiTFuse.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no adapter folder .*nowhere"):
         DiTFuse.load(folder, lora=tmp_path / "nowhere")
+
+
+def test_a_mask_comes_with_the_marked_picture(model):
+    """Decoded from this model's own two pictures; the marked one is not changed by it."""
+    made = model.fuse(pair(), segment=["car"], mask=True, **SHORT)
+    alone = model.fuse(pair(), segment=["car"], **SHORT)
+    plain = model.fuse(pair(), task="fuse", **SHORT)
+    np.testing.assert_array_equal(made.image, alone.image)
+    np.testing.assert_array_equal(made.mask, overlay.decode(alone.image, plain.image).mask)
+    assert alone.mask is None
+    with pytest.raises(ValueError, match="a mask is that of a segmentation, not of task light"):
+        model.fuse(pair(), task="light+", mask=True)
 
 
 def test_a_task_is_rendered_as_its_prompt(model):

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks out of the translucent overlay with which the model answers a segmentation prompt.
+"""The translucent blue overlay with which the model answers a segmentation prompt, and masks out of it.
 
 An overlay of opacity p over a picture is marked = plain + p (colour - plain). Colour and opacity differ
 between checkpoints, so they are estimated from the picture itself.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ditfuse_jax import image as images
-from ditfuse_jax.data import segmentation
+from ditfuse_jax.image.geometry import check_same_size
 
+COLOUR = (0, 0, 255)  # RGB; the paper says blue
+OPACITY = 0.5  # inside; 0.25 on the edge of the mask
 LEAST_CHANGE = 20.0  # grey levels of blueness: less is noise of the model, not an overlay
 SMOOTH = 1.5  # pixels: sigma of the Gaussian that keeps such noise from starting a mask
 LEAST_SHARE = 1e-3  # of the pixels: fewer are no thing
@@ -36,14 +36,14 @@ def decode(marked: np.ndarray, plain: np.ndarray) -> Overlay:
     Where the blueness rises at least half as much as anywhere is a start; then colour and opacity are fitted
     there, and the pixels at least half as opaque are taken, a few times.
     """
-    images.check_same_size(marked, plain, ("the marked picture", "the plain one"))
+    check_same_size(marked, plain, ("the marked picture", "the plain one"))
     marked, plain = marked.astype(np.float32), plain.astype(np.float32)
     rise = cv2.GaussianBlur(blueness(marked) - blueness(plain), (0, 0), SMOOTH)
     highest = np.quantile(rise, 1 - LEAST_SHARE)
     if highest < LEAST_CHANGE:
-        return Overlay(np.zeros(rise.shape, bool), segmentation.COLOUR, 0.0)
+        return Overlay(np.zeros(rise.shape, bool), COLOUR, 0.0)
     mask = rise >= highest / 2
-    colour, strength = segmentation.COLOUR, segmentation.OPACITY
+    colour, strength = COLOUR, OPACITY
     for _ in range(ROUNDS):
         colour, strength = _fit(marked[mask], plain[mask])
         found = opacity(marked, plain, colour) >= strength / 2
@@ -58,14 +58,14 @@ def decode_alone(marked: np.ndarray) -> Overlay:
 
     Weaker than `decode`: what is deep blue by nature is taken for marked.
     """
-    share = segmentation.OPACITY
-    below = (marked.astype(np.float32) - share * np.array(segmentation.COLOUR, np.float32)) / (1 - share)
+    share = OPACITY
+    below = (marked.astype(np.float32) - share * np.array(COLOUR, np.float32)) / (1 - share)
     possible = ((below >= -TOLERANCE) & (below <= 255 + TOLERANCE)).all(-1)
     mask = possible & (blueness(marked.astype(np.float32)) >= share * 255 / 2)
-    return Overlay(mask, segmentation.COLOUR, share if mask.any() else 0.0)
+    return Overlay(mask, COLOUR, share if mask.any() else 0.0)
 
 
-def opacity(marked: np.ndarray, plain: np.ndarray, colour=segmentation.COLOUR) -> np.ndarray:
+def opacity(marked: np.ndarray, plain: np.ndarray, colour=COLOUR) -> np.ndarray:
     """How opaque an overlay of `colour` is, [H, W, 3] each; float32 [H, W].
 
     The least-squares p of marked = plain + p (colour - plain), per pixel.
@@ -78,7 +78,7 @@ def opacity(marked: np.ndarray, plain: np.ndarray, colour=segmentation.COLOUR) -
 
 def marked_pixels(marked: np.ndarray, plain: np.ndarray) -> np.ndarray:
     """Bool [H, W]: at least as opaque as this project's own overlay is on the edge of its mask."""
-    return opacity(marked, plain) >= segmentation.OPACITY / 2
+    return opacity(marked, plain) >= OPACITY / 2
 
 
 def blueness(image: np.ndarray) -> np.ndarray:
@@ -86,23 +86,12 @@ def blueness(image: np.ndarray) -> np.ndarray:
     return image[..., 2] - (image[..., 0] + image[..., 1]) / 2
 
 
-def write(file: Path, mask: np.ndarray) -> None:
-    """Bool [H, W] as an 8-bit picture: 255 where marked, else 0."""
-    levels = np.where(mask, np.uint8(255), np.uint8(0))
-    images.write(file, np.repeat(levels[..., None], 3, axis=2), metadata={})
-
-
-def read(file: Path) -> np.ndarray:
-    """Bool [H, W] of an 8-bit mask: true from 128 on."""
-    return images.read(file)[..., 0] >= 128
-
-
 def _fit(marked: np.ndarray, plain: np.ndarray) -> tuple[tuple[float, float, float], float]:
     """Colour and opacity of the least-squares marked = (1 - p) plain + p colour; float32 [n, 3] each."""
     centre_m, centre_p = marked.mean(0), plain.mean(0)
     spread = np.square(plain - centre_p).mean()
     if np.sqrt(spread) < FLATTEST:
-        strength = segmentation.OPACITY
+        strength = OPACITY
     else:
         kept = ((marked - centre_m) * (plain - centre_p)).mean() / spread
         strength = float(np.clip(1 - kept, 0.05, 1.0))

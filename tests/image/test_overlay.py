@@ -3,9 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ditfuse_jax.data import segmentation
 from ditfuse_jax.data.segmentation import overlay
-from ditfuse_jax.evaluation import masks
+from ditfuse_jax.image import overlay as masks
 from synthetic import noise
 
 RNG = np.random.default_rng(0)
@@ -42,7 +41,7 @@ def test_opacity_is_that_of_the_overlay():
     """Rounding to 8 bit moves it by about 1 / 255."""
     image = np.full((32, 32, 3), (180, 120, 60), np.uint8)
     marked = overlay(image, np.ones((32, 32), bool))
-    np.testing.assert_allclose(masks.opacity(marked, image), segmentation.OPACITY, atol=0.01)
+    np.testing.assert_allclose(masks.opacity(marked, image), masks.OPACITY, atol=0.01)
 
 
 @pytest.mark.parametrize("sigma", [0, 6])
@@ -90,11 +89,3 @@ def test_pictures_of_two_sizes_are_named():
     image, _ = scene()
     with pytest.raises(ValueError, match="the marked picture 96 x 96 and the plain one 80 x 96"):
         masks.decode(image, image[:, :80])
-
-
-def test_mask_file_holds_0_and_255(tmp_path):
-    mask = scene()[1]
-    masks.write(tmp_path / "mask.png", mask)
-    levels = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED)
-    assert set(np.unique(levels)) == {0, 255}
-    np.testing.assert_array_equal(masks.read(tmp_path / "mask.png"), mask)
