@@ -20,6 +20,8 @@ from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 from ditfuse_jax.training.trainable import Frozen, Params, shapes
 
+LISTED = ("path", "format", "names")  # of a source: what `evaluation run` compares its pairs with
+
 
 def from_train(
     workdir: Path,
@@ -57,6 +59,7 @@ def from_train(
         "weights": "moving average" if average else "raw",
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "base": config.init,
+        "trained_on": [{name: getattr(one, name) for name in LISTED} for one in config.mixture.sources],
         "trained_at": sorted(trained_sizes(config)),  # height, width in pixels
     }
     if config.stage == "vae":

@@ -4,7 +4,7 @@
 import sys
 from collections.abc import Sequence
 
-from ditfuse_jax.evaluation import commands, mark_commands, run_commands
+from ditfuse_jax.evaluation import commands, figure_commands, mark_commands, prompt_commands, run_commands
 from ditfuse_jax.evaluation.flags import arguments
 from ditfuse_jax.text import message, one_line_each
 
@@ -13,6 +13,8 @@ COMMANDS = {
     "compare": commands.compare,
     "trust": commands.trust,
     "run": run_commands.run,
+    "prompts": prompt_commands.prompts,
+    "figures": figure_commands.figures,
     "runtime": run_commands.runtime,
     "iou": mark_commands.iou,
     "judge": mark_commands.ask,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ditfuse_jax.evaluation import catalogue, scoring
 from ditfuse_jax.evaluation.baselines import BASELINES
+from ditfuse_jax.evaluation.figures import FIGURES
+from ditfuse_jax.evaluation.probes import PROBES
 from ditfuse_jax.evaluation.verdicts import LABELS
 from ditfuse_jax.inference import settings
 
@@ -20,6 +22,8 @@ def arguments(words: Sequence[str], prog: str) -> argparse.Namespace:
     add_compare(commands.add_parser("compare", help="several methods and fusion without a network, ranked"))
     add_trust(commands.add_parser("trust", help="how well each metric's order of methods agrees with truth"))
     add_run(commands.add_parser("run", help="fuse a dataset with a checkpoint, then compare"))
+    add_prompts(commands.add_parser("prompts", help="the paper's test-time prompts, measured"))
+    add_figures(commands.add_parser("figures", help="sheets in the form of the paper's figures"))
     add_runtime(commands.add_parser("runtime", help="parameters, seconds and memory of a checkpoint"))
     add_iou(commands.add_parser("iou", help="IoU per class of masks or blue overlays"))
     add_judge(commands.add_parser("judge", help="the paper's three questions about segmentations"))
@@ -64,6 +68,44 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_shard(parser)
     add_methods(parser)
     add_sheets(parser)
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", default="all", metavar="all|LIST", help=f"of {', '.join(PROBES)}")
+    add_data(parser)
+    parser.add_argument(
+        "--limit", type=int, default=8, metavar="N", help="scenes of each, 0: all; default: 8"
+    )
+    add_side(parser)
+    add_checkpoint(parser)
+    add_out(parser, "where prompts.md and prompts.csv go")
+
+
+def add_figures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", nargs="+", choices=FIGURES, help="of the paper's figure")
+    add_data(parser)
+    parser.add_argument(
+        "--limit", type=int, default=3, metavar="N", help="scenes, of figure 7 of each group; default: 3"
+    )
+    parser.add_argument(
+        "--zooms", type=int, default=2, metavar="N", help="enlarged boxes, 0: none; default: 2"
+    )
+    parser.add_argument(
+        "--groups", type=Path, metavar="FILE", help="of figure 7: TOML, stems by folder in each group"
+    )
+    add_methods(parser)
+    parser.add_argument(
+        "--masks", nargs="*", default=[], metavar="[NAME=]DIR", help="of figure 14: DIR/CLASS/STEM"
+    )
+    add_side(parser)
+    add_checkpoint(parser)
+    add_out(parser, "where fig7.png and so on go")
+
+
+def add_side(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--side", type=settings.whole, default=256, help="of the square cut out; default: 256"
+    )
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -147,8 +189,19 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help=text)
     parser.add_argument("--lora", type=Path, metavar="DIR", help="adapter folder or hf:owner/name")
     parser.add_argument("--steps", type=settings.whole, help="default: the checkpoint's")
+    parser.add_argument("--noises", type=settings.whole, help="default: the checkpoint's")
+    parser.add_argument(
+        "--fidelity",
+        type=settings.number,
+        help="0: as decoded, 1: the sources' pixels; default: the checkpoint's",
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=settings.seed, default=0)
+
+
+def sampling(args: argparse.Namespace) -> dict:
+    """Keywords of `DiTFuse.fuse` from the flags of `add_checkpoint`; None: the checkpoint's."""
+    return {"steps": args.steps, "noises": args.noises, "fidelity": args.fidelity}
 
 
 def add_answers(parser: argparse.ArgumentParser) -> None:

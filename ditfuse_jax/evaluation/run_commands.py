@@ -6,12 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from ditfuse_jax.data import registry, sources
-from ditfuse_jax.evaluation import commands, folders, report, tables
+from ditfuse_jax.evaluation import commands, folders, overlap, report, tables
+from ditfuse_jax.evaluation.flags import sampling
 from ditfuse_jax.evaluation.folders import Files
 from ditfuse_jax.task import request
-from ditfuse_jax.text import lines
-
-TRAINING_LIST = "train.txt"  # beside the pairs of a folder
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,8 +17,11 @@ def run(args: argparse.Namespace) -> int:
     found, folder = scenes(args)
     chosen = report.spread(found, args.limit) if args.limit else found
     chosen = args.shard.of(sorted(chosen, key=lambda one: one.stem)) if args.shard else chosen
-    print(seen_in_training(chosen, folder))
-    failed = fuse(chosen, args)
+    model = loaded(args)
+    listed = overlap.trained_on(model.folder, args.lora)
+    stems, name = [one.stem for one in chosen], folder.resolve().name if folder else args.dataset
+    print(overlap.sentence(stems, name, folder, listed, sources.named_root(args.data)))
+    failed = fuse(model, chosen, args)
     made = args.out / "fused"
     ours = [
         one._replace(method="ditfuse", fused=made / f"{one.stem}.png")
@@ -66,23 +67,11 @@ def _named(pairs: list[tuple[Path, Path, Path | None]]) -> list[Files]:
     ]
 
 
-def seen_in_training(chosen: list[Files], folder: Path | None) -> str:
-    """A line about the pairs that a checkpoint trained on this folder's list has seen."""
-    file = folder / TRAINING_LIST if folder else None
-    if file is None or not file.is_file():
-        return "training    the set has no train.txt, and a checkpoint does not say what it was trained on"
-    trained = {stem for line in lines(file) for stem in line.split()}
-    both = [one.stem for one in chosen if one.stem in trained]
-    named = f": {', '.join(both[:5])}{' ...' if len(both) > 5 else ''}" if both else ""
-    return f"training    {len(both)} of {len(chosen)} pairs are in {file}{named}"
-
-
-def fuse(chosen: list[Files], args: argparse.Namespace) -> list[str]:
+def fuse(model, chosen: list[Files], args: argparse.Namespace) -> list[str]:
     """Writes out/fused/STEM.png, also what a second run still lacks; returns a line for each failure."""
     from ditfuse_jax.inference import jobs, terminal  # JAX: seconds, and not needed to score
 
-    model = loaded(args)
-    settings, prompt = model.settings(steps=args.steps), request(task=args.task)
+    settings, prompt = model.settings(**sampling(args)), request(task=args.task)
     todo = [
         jobs.Job((one.first, one.second), prompt, args.out / "fused" / f"{one.stem}.png") for one in chosen
     ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ditfuse_jax.evaluation.flags import sampling
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.models.flow import Guidance, branches
 
@@ -28,14 +29,14 @@ class Runtime(NamedTuple):
 
 
 def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, prompt: str) -> Runtime:
-    """Fuses noise pictures of one size, one at a time. args: --steps, --seed and --samples."""
-    settings = model.settings(steps=args.steps)
-    plan = model.plan(height, width, prompt, steps=args.steps)
+    """Fuses noise pictures of one size, one at a time. args: flags of `sampling`, --seed and --samples."""
+    settings = model.settings(**sampling(args))
+    plan = model.plan(height, width, prompt, **sampling(args))
     pair = np.random.default_rng(args.seed).integers(0, 256, (2, height, width, 3), np.uint8)
     spent = []
     for _ in range(1 + args.samples):
         start = time.perf_counter()
-        model.fuse(pair, prompt, seed=args.seed, steps=args.steps)
+        model.fuse(pair, prompt, seed=args.seed, **sampling(args))
         spent.append(time.perf_counter() - start)
     memory, memory_of = peak_memory()
     device = jax.devices()[0]
@@ -47,6 +48,7 @@ def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, p
         "steps": str(settings.steps),
         "branches": ", ".join(branches(Guidance(settings.guidance, settings.image_guidance))),
         "noises": str(settings.noises),
+        "fidelity": str(settings.fidelity),
         "precision": model.config.model.dtype,
     }
     first, *later = spent

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import argparse
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pictures import coloured, write
 from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax.checkpoints import hub
-from ditfuse_jax.evaluation import run_commands
+from ditfuse_jax.evaluation import overlap, run_commands
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.image import read
 
@@ -54,7 +55,37 @@ def test_a_list_of_names_chooses(tmp_path):
     args = argparse.Namespace(dataset=str(folder), names="val.txt")
     found, _ = run_commands.scenes(args)
     assert [one.stem for one in found] == ["b"]
-    assert "0 of 1 pairs" in run_commands.seen_in_training(found, folder)
+
+
+def test_pairs_that_were_trained_on_are_named(tmp_path):
+    """By the lists that the checkpoint names, else by the folder's own; by set and name."""
+    folder = pairs(tmp_path / "data/ivif/msrs")
+    assert "0 of 1 pairs are in" in overlap.sentence(["b"], "msrs", folder, [], tmp_path)
+    assert "the checkpoint does not say" in overlap.sentence(["b"], "MSRS", None, [], tmp_path)
+    listed = [{"path": "ivif/*", "format": "pairs", "names": "train.txt"}]
+    listed += [{"path": "photos", "format": "photos", "names": None}]
+    text = overlap.sentence(["a", "b"], "MSRS", None, listed, tmp_path / "data")
+    assert text == "training    1 of 2 pairs are in the checkpoint's lists: a"
+    assert "0 of 2" in overlap.sentence(["a", "b"], "TNO", None, listed, tmp_path / "data")
+    everything = [{"path": "ivif/msrs", "format": "pairs", "names": None}]
+    assert "2 of 2" in overlap.sentence(["a", "b"], "msrs", folder, everything, tmp_path / "data")
+
+
+def test_a_dataset_by_name_is_found_in_the_lists(tmp_path):
+    for split in ("train", "test"):
+        for side in ("vi", "ir", "Segmentation_labels"):
+            write(tmp_path / "MSRS" / split / side / f"{split}1.png", coloured(32, 48))
+    listed = [{"path": "MSRS/train", "format": "dataset", "names": "train.txt"}]
+    text = overlap.sentence(["train1", "test1"], "MSRS", None, listed, tmp_path)
+    assert text.endswith("1 of 2 pairs are in the checkpoint's lists: train1")
+    assert overlap.names([{"path": "TNO/test", "format": "dataset", "names": None}], tmp_path) == set()
+
+
+def test_a_checkpoint_says_what_it_was_trained_on(tmp_path):
+    for name, path in (("config", "ivif/*"), ("adapter", "mff/*")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"provenance": {"trained_on": [{"path": path}]}}))
+    assert overlap.trained_on(tmp_path, None) == [{"path": "ivif/*"}]
+    assert overlap.trained_on(tmp_path, tmp_path) == [{"path": "ivif/*"}, {"path": "mff/*"}]
 
 
 def test_a_named_dataset_uses_the_split_of_the_paper(tmp_path):

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the pairs to be scored a checkpoint was trained on, as far as it says so."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ditfuse_jax.config import DEMO
+from ditfuse_jax.data import registry
+from ditfuse_jax.data.config import TRAINING
+from ditfuse_jax.text import lines
+
+SHOWN = 5  # names
+
+
+def trained_on(checkpoint: Path | None, lora: Path | None) -> list[dict]:
+    """Path, format and list of each source of the runs behind a checkpoint and an adapter, from what
+    `convert from-train` wrote; empty where neither says.
+    """
+    files = [Path(checkpoint or DEMO) / "config.json", *([Path(lora) / "adapter.json"] if lora else [])]
+    found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
+    return [one for values in found for one in values.get("provenance", {}).get("trained_on", [])]
+
+
+def names(listed: Iterable[dict], root: Path) -> set[tuple[str, str]]:
+    """(name of the set in small letters, stem) of all pairs in these sources, as far as `root` has them."""
+    found = set()
+    for one in listed:
+        if one["format"] == "dataset":
+            name, _, split = one["path"].partition("/")
+            there = (root / name).is_dir()
+            pairs = registry.get(name).pairs(root, split or "train") if there else ()
+            found |= {(name.lower(), pair.first.stem) for pair in pairs}
+        elif one["format"] == "pairs":
+            for folder in root.glob(one["path"]):
+                found |= {(folder.name.lower(), stem) for stem in stems(folder, one["names"])}
+    return found
+
+
+def stems(folder: Path, listed: str | None) -> set[str]:
+    """Of a folder's list, or of all its files; empty without the list."""
+    if listed is None:
+        return {file.stem for file in folder.glob("*/*") if file.is_file()}
+    file = folder / listed
+    return {stem for line in lines(file) for stem in line.split()} if file.is_file() else set()
+
+
+def sentence(
+    pairs: Sequence[str], dataset: str, folder: Path | None, listed: Sequence[dict], root: Path
+) -> str:
+    """A line about the pairs that were trained on.
+
+    Args:
+      pairs: stems. dataset: name of their set. folder: where they lie, None of a dataset by name.
+      listed: see `trained_on`; without it the folder's own train.txt is asked. root: data root.
+    """
+    if listed:
+        known = names(listed, root)
+        return _counted(
+            [stem for stem in pairs if (dataset.lower(), stem) in known], pairs, "the checkpoint's lists"
+        )
+    file = folder / TRAINING if folder else None
+    if file is None or not file.is_file():
+        return "training    the set has no train.txt, and the checkpoint does not say what it was trained on"
+    trained = stems(folder, TRAINING)
+    return _counted([stem for stem in pairs if stem in trained], pairs, str(file))
+
+
+def _counted(both: Sequence[str], pairs: Sequence[str], where: str) -> str:
+    shown = f": {', '.join(both[:SHOWN])}{' ...' if len(both) > SHOWN else ''}" if both else ""
+    return f"training    {len(both)} of {len(pairs)} pairs are in {where}{shown}"
