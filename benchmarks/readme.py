@@ -65,6 +65,11 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     " configs/demo.py": DATA + "; tests/cli/test_data_cli.py runs all three on made pictures",
     "evaluation compare --sources mff/lytro": DATA,
     "evaluation compare --sources ivif/tno": DATA,
+    "benchmarks/ablations.py train": HOURS + "; tests/test_ablations.py trains two steps",
+    "benchmarks/ablations.py measure": HOURS + " before it",
+    "benchmarks/results.py": DATA,
+    "benchmarks/peers.py": DATA,
+    "infer.py --image-dir pairs": "is for your own pictures; tests/cli/test_infer.py writes masks",
     "benchmarks/readme.py": "is this script",
 }
 TESTED = {"docs/evaluation.md": "tests/evaluation/test_evaluation_docs.py runs every command of it"}

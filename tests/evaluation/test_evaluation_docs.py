@@ -18,7 +18,12 @@ pytest.importorskip("matplotlib", reason="the extra eval is not installed")
 
 TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
 COMMANDS = re.findall(r"^    python -m ditfuse_jax\.evaluation (.*)$", TEXT, re.MULTILINE)
-SMALLER = {"runtime": ["--size", "48x32", "--samples", "1", "--steps", "1"]}
+ONE = ["--data", "data", "--limit", "1", "--steps", "1", "--noises", "1"]
+SMALLER = {
+    "runtime": ["--size", "48x32", "--samples", "1", "--steps", "1"],
+    "prompts": [*ONE, "--only", "irregular", "--side", "48"],
+    "figures": [*ONE, "--groups", "groups.toml", "--baselines", "mean"],
+}
 
 
 @pytest.fixture
@@ -40,13 +45,14 @@ def here(tmp_path, monkeypatch):
         write_mask(tmp_path / "masks/car" / f"{stem}.png", mask)
     (tmp_path / "classes.txt").write_text("0 other\n1 car\n")
     write_photos(tmp_path / "data")
+    (tmp_path / "groups.toml").write_text('[fog]\n"../pairs" = ["a"]\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "none")  # no request is sent without --yes
 
 
 def test_all_commands_are_shown():
     assert {command.split()[0] for command in COMMANDS} == {
-        *("score", "compare", "trust", "run", "runtime", "iou", "judge")
+        *("score", "compare", "trust", "run", "prompts", "figures", "runtime", "iou", "judge")
     }
 
 
