@@ -51,7 +51,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     add_methods(parser)
     parser.add_argument("--simulate", choices=("focus", "exposure"), help="pairs made from held-out photos")
     add_data(parser)
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="simulated pairs; default: all")
+    parser.add_argument("--limit", type=count, default=0, metavar="N", help="simulated pairs; default: all")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", metavar="FILE", help="of a folder: a list of stems in it, as val.txt")
     add_data(parser)
     parser.add_argument("--task", choices=catalogue.TASKS, required=True)
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="pairs, evenly over the set")
+    parser.add_argument("--limit", type=count, default=0, metavar="N", help="pairs, evenly over the set")
     add_checkpoint(parser)
     add_scoring(parser)
     add_shard(parser)
@@ -74,7 +74,7 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default="all", metavar="all|LIST", help=f"of {', '.join(PROBES)}")
     add_data(parser)
     parser.add_argument(
-        "--limit", type=int, default=8, metavar="N", help="scenes of each, 0: all; default: 8"
+        "--limit", type=count, default=8, metavar="N", help="scenes of each, 0: all; default: 8"
     )
     add_side(parser)
     add_checkpoint(parser)
@@ -85,10 +85,10 @@ def add_figures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("number", nargs="+", choices=FIGURES, help="of the paper's figure")
     add_data(parser)
     parser.add_argument(
-        "--limit", type=int, default=3, metavar="N", help="scenes, of figure 7 of each group; default: 3"
+        "--limit", type=count, default=3, metavar="N", help="scenes, of figure 7 of each group; default: 3"
     )
     parser.add_argument(
-        "--zooms", type=int, default=2, metavar="N", help="enlarged boxes, 0: none; default: 2"
+        "--zooms", type=count, default=2, metavar="N", help="enlarged boxes, 0: none; default: 2"
     )
     parser.add_argument(
         "--groups", type=Path, metavar="FILE", help="of figure 7: TOML, stems by folder in each group"
@@ -197,6 +197,14 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=settings.seed, default=0)
+
+
+def count(text: str) -> int:
+    """The type of a flag that takes 0 or more."""
+    number = settings.whole(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is less than nothing; give 0 or more")
+    return number
 
 
 def sampling(args: argparse.Namespace) -> dict:

@@ -51,8 +51,10 @@ def held_out(kind: str, root: Path, *, limit: int, side: int | None) -> list[Sce
 
     Args: root: data root. limit: how many, 0: all. side: pixels of a square, the largest in the middle scaled
     to it; None: as it is. Damage depends on the place in the list.
-    Raises ValueError where there are none.
+    Raises ValueError where there are none, and for a side that is too small to be fused.
     """
+    if side is not None and side < image.MIN_SIDE:
+        raise ValueError(f"--side {side} is under {image.MIN_SIDE} pixels; give more")
     if kind in MADE:
         items = sources.find("photos", "photos", root, VALIDATION).items
     else:
@@ -80,7 +82,7 @@ def _pairs(path: str, root: Path) -> tuple[sources.Item, ...]:
 
 
 def _scene(kind: str, number: int, item: sources.Item, side: int | None) -> Scene:
-    pictures = [_square(picture, side) if side else picture for picture in sources.load(item).images]
+    pictures = [picture if side is None else _square(picture, side) for picture in sources.load(item).images]
     name = item.images[0].stem
     if kind in MADE:
         return MADE[kind](np.random.default_rng([0, number]), pictures[0])._replace(name=name)

@@ -115,6 +115,8 @@ def test_scenes_are_held_out_and_as_asked(root):
     assert [scene.name for scene in scenes.held_out("damaged", root, limit=2, side=32)] == ["p8", "p10"]
     (native,) = scenes.held_out("streets", root, limit=4, side=None)
     assert native.first.shape == (48, 64, 3)
+    with pytest.raises(ValueError, match="--side 8 is under 16 pixels"):
+        scenes.held_out("irregular", root, limit=0, side=8)
     with pytest.raises(ValueError, match="holds no held-out pairs in mef"):
         scenes.held_out("mef", root, limit=0, side=None)
 
@@ -137,6 +139,9 @@ def test_one_command_measures_the_prompts(root, tmp_path, capsys):
     assert {row["scene"] for row in rows if row["probe"] == "words"} == {"roadscene p"}
 
 
-def test_a_probe_that_is_none_is_told():
+def test_a_probe_that_is_none_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["prompts", "--limit", "-1", "--out", "nowhere"])
+    assert "-1 is less than nothing; give 0 or more" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"--only 'contrasts' \(did you mean contrast\?\)"):
         prompt_commands.choose("tag,contrasts")

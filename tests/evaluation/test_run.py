@@ -9,6 +9,8 @@ from pictures import coloured, write
 from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax.checkpoints import hub
+from ditfuse_jax.data import registry
+from ditfuse_jax.evaluation import overlap, run_commands
 from ditfuse_jax.evaluation import overlap, run_commands
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.image import read
@@ -102,6 +104,13 @@ def test_a_named_dataset_uses_the_split_of_the_paper(tmp_path):
         write(tmp_path / "MSRS/test/Segmentation_labels" / "7.png", np.zeros((32, 48), np.uint8))
     (one,), _ = run_commands.scenes(argparse.Namespace(dataset="MSRS", data=str(tmp_path), split=None))
     assert one.first == tmp_path / "MSRS/test/vi/7.png"
+
+
+@pytest.mark.parametrize("name", registry.DATASETS)
+def test_all_nine_sets_are_asked_for_their_test_split(name, tmp_path):
+    split = "train" if name == "RealMFF" else "test"
+    with pytest.raises(ValueError, match=rf"^{name} \({split}\) is not here"):
+        run_commands.scenes(argparse.Namespace(dataset=name, data=str(tmp_path), split=None))
 
 
 def test_stems_that_repeat_get_their_folder(tmp_path):
