@@ -128,7 +128,7 @@ def add_files(files) -> None:
         "--mask",
         type=Path,
         metavar="FILE",
-        help="of a segmentation: also write what is marked as 255; a folder with --image-dir and --prompt-file",
+        help="of a segmentation: also write what is marked; a folder with --image-dir and --prompt-file",
     )
     files.add_argument(
         "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
