@@ -20,8 +20,8 @@ from demo_items import round_trip, table
 
 from ditfuse_jax import fidelity, image
 from ditfuse_jax.data import segmentation, sources
-from ditfuse_jax.evaluation import masks
 from ditfuse_jax.evaluation.segmentation import Overlap
+from ditfuse_jax.image import overlay
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import request
@@ -46,7 +46,7 @@ def compared(model: DiTFuse, case: Case, name: str, mask: np.ndarray) -> dict[st
         )
         for result in pixels[:2]
     ]
-    raw, made = (masks.decode(after, before).mask for before, after in (decoded[:2], rebuilt))
+    raw, made = (overlay.decode(after, before).mask for before, after in (decoded[:2], rebuilt))
     valid = case.labels != segmentation.IGNORE
     pairs = {"decoded, labels": (raw, mask), "rebuilt, labels": (made, mask), "rebuilt, decoded": (made, raw)}
     return {title: Overlap().add(*two, valid) for title, two in pairs.items()}
