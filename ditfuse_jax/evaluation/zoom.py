@@ -23,16 +23,22 @@ class Box(NamedTuple):
 def boxes(first: np.ndarray, second: np.ndarray, count: int) -> tuple[Box, ...]:
     """`count` squares that do not overlap, uint8 [H, W, 3] each; fewer where there is no room.
 
-    Each lies where the sources' Laplacians differ most, so the choice is no method's.
+    They lie in turn where source 1 has most detail (of its Laplacian) that source 2 lacks, and the other way
+    round, so the choice is no method's.
     """
-    height, width = first.shape[:2]
-    side = max(8, round(SHARE * min(height, width)))
-    bands = [cv2.Laplacian(luma(picture).astype(np.float32), cv2.CV_32F) for picture in (first, second)]
-    energy = cv2.integral(np.abs(bands[0] - bands[1]))
-    sums = energy[side:, side:] - energy[:-side, side:] - energy[side:, :-side] + energy[:-side, :-side]
+    side = max(8, round(SHARE * min(first.shape[:2])))
+    one, two = (np.abs(cv2.Laplacian(luma(x).astype(np.float32), cv2.CV_32F)) for x in (first, second))
+    sums = [_sums(np.maximum(more - less, 0), side) for more, less in ((one, two), (two, one))]
     found = []
-    while len(found) < count and sums.max() >= 0:
-        top, left = (int(place) for place in np.unravel_index(sums.argmax(), sums.shape))
-        found.append(Box(top, left, side))
-        sums[max(0, top - side + 1) : top + side, max(0, left - side + 1) : left + side] = -1
+    while len(found) < count and sums[0].max() >= 0:
+        top, left = np.unravel_index(sums[len(found) % 2].argmax(), sums[0].shape)
+        found.append(Box(int(top), int(left), side))
+        for taken in sums:
+            taken[max(0, top - side + 1) : top + side, max(0, left - side + 1) : left + side] = -1
     return tuple(found)
+
+
+def _sums(values: np.ndarray, side: int) -> np.ndarray:
+    """Over every square: float64 [H - side + 1, W - side + 1] of float32 [H, W]."""
+    whole = cv2.integral(values)
+    return whole[side:, side:] - whole[:-side, side:] - whole[side:, :-side] + whole[:-side, :-side]
