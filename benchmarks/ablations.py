@@ -28,7 +28,7 @@ from convert.from_train import from_train
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data import sources
 from ditfuse_jax.data.config import Bucket
-from ditfuse_jax.evaluation import catalogue, probes, published, scenes
+from ditfuse_jax.evaluation import cases, catalogue, probes, published
 from ditfuse_jax.evaluation.prompt_commands import answered
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.task import request
@@ -116,8 +116,8 @@ class Measured:
         self.models, self.root, self.limit = models, root, limit
         self.probe = functools.cache(self._probe)
 
-    def scenes(self, kind: str) -> list[scenes.Scene]:
-        return scenes.held_out(kind, self.root, limit=self.limit, side=SIDE)
+    def scenes(self, kind: str) -> list[cases.Scene]:
+        return cases.held_out(kind, self.root, limit=self.limit, side=SIDE)
 
     def _probe(self, name: str, probe: str) -> list[dict]:
         """Row -> column -> value, of each scene."""

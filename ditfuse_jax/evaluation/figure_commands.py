@@ -15,20 +15,19 @@ from ditfuse_jax import image
 from ditfuse_jax.data import segmentation
 from ditfuse_jax.data.config import TRAINING
 from ditfuse_jax.data.sources import data_root
-from ditfuse_jax.evaluation import commands, folders, overlap, plates, scenes, sheets, zoom
+from ditfuse_jax.evaluation import cases, commands, folders, overlap, plates, sheets, zoom
 from ditfuse_jax.evaluation.baselines import BASELINES
+from ditfuse_jax.evaluation.cases import Scene
 from ditfuse_jax.evaluation.figures import FIGURES, GROUPS, Figure
 from ditfuse_jax.evaluation.flags import sampling
-from ditfuse_jax.evaluation.scenes import Scene
+from ditfuse_jax.evaluation.run_commands import loaded
 
 
 def figures(args: argparse.Namespace) -> int:
     """OUT/fig7.png and so on."""
-    from ditfuse_jax.inference.fuse import DiTFuse  # JAX: seconds, after the flags are checked
-
     others = others_of(args)
     found = {number: scenes_of(FIGURES[number], args) for number in args.number}
-    model = DiTFuse.load(args.checkpoint, lora=args.lora, dtype=args.dtype)
+    model = loaded(args)
     print(f"checkpoint  {model.checkpoint_id}")
     args.out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=sum(map(len, found.values())), unit="scene", dynamic_ncols=True, disable=None) as bar:
@@ -59,14 +58,14 @@ def scenes_of(figure: Figure, args: argparse.Namespace) -> list[Scene]:
     root = data_root(args.data)
     if figure.scenes == GROUPS:
         return grouped(args.groups, root, args.limit)
-    return scenes.held_out(figure.scenes, root, limit=args.limit, side=args.side if figure.square else None)
+    return cases.held_out(figure.scenes, root, limit=args.limit, side=args.side if figure.square else None)
 
 
 def grouped(file: Path | None, root: Path, limit: int) -> list[Scene]:
     """The first `limit` scenes of each group, its name in front of theirs; 0: all.
 
-    file: TOML, a table a group, in it stems by folder below `root`; None: groups.toml. Says which scenes are
-    in their folder's train.txt. Raises ValueError for what is not there.
+    file: TOML, a table a group, in it stems by folder below `root`; None: groups.toml. Says which scenes
+    training takes of their folder. Raises ValueError for what is not there.
     """
     own = resources.files("ditfuse_jax.evaluation").joinpath("groups.toml")
     groups = tomllib.loads((file or own).read_text("utf-8"))
@@ -74,7 +73,7 @@ def grouped(file: Path | None, root: Path, limit: int) -> list[Scene]:
     for group, places in groups.items():
         listed = [(root / path, stem) for path, stems in places.items() for stem in stems]
         for folder, stem in listed[: limit or None]:
-            scene = scenes.named(folder, stem)
+            scene = cases.named(folder, stem)
             seen = ", trained on" if stem in overlap.stems(folder, TRAINING) else ""
             found.append(scene._replace(name=f"{group}: {scene.name}{seen}"))
     return found

@@ -16,7 +16,7 @@ class Figure:
     """Columns are the sources, what the prompts make, then, with `methods`, other ways to fuse."""
 
     title: str
-    scenes: str  # of scenes.KINDS, or GROUPS
+    scenes: str  # of cases.KINDS, or GROUPS
     prompts: Mapping[str, str] = field(default_factory=dict)  # caption -> whole prompt
     methods: bool = False  # fusion without a network, and folders of --fused
     residuals: bool = False  # below each result its difference from either source

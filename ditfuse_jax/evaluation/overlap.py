@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ditfuse_jax.config import DEMO
-from ditfuse_jax.data import registry
+from ditfuse_jax.data import held_out, registry, sources
 from ditfuse_jax.data.config import TRAINING
 from ditfuse_jax.text import lines
 
@@ -22,25 +22,25 @@ def trained_on(checkpoint: Path | None, lora: Path | None) -> list[dict]:
     return [one for values in found for one in values.get("provenance", {}).get("trained_on", [])]
 
 
-def names(listed: Iterable[dict], root: Path) -> set[tuple[str, str]]:
-    """(name of the set in small letters, stem) of all pairs in these sources, as far as `root` has them."""
+def names(listed: Iterable[dict], root: Path, dataset: str) -> set[str]:
+    """Stems of the pairs of a set, by its name, in these sources, as far as `root` has them."""
     found = set()
     for one in listed:
         if one["format"] == "dataset":
             name, _, split = one["path"].partition("/")
-            there = (root / name).is_dir()
-            pairs = registry.get(name).pairs(root, split or "train") if there else ()
-            found |= {(name.lower(), pair.first.stem) for pair in pairs}
+            if name.lower() == dataset.lower() and (root / name).is_dir():
+                found |= {pair.first.stem for pair in registry.get(name).pairs(root, split or "train")}
         elif one["format"] == "pairs":
             for folder in root.glob(one["path"]):
-                found |= {(folder.name.lower(), stem) for stem in stems(folder, one["names"])}
+                if folder.name.lower() == dataset.lower():
+                    found |= stems(folder, one["names"])
     return found
 
 
 def stems(folder: Path, listed: str | None) -> set[str]:
-    """Of a folder's list, or of all its files; empty without the list."""
-    if listed is None:
-        return {file.stem for file in folder.glob("*/*") if file.is_file()}
+    """Of a list of a folder, or of all its pairs; without any list those that training takes."""
+    if listed is None or held_out.applies(folder, listed):
+        return {item.images[0].stem for item in sources.pairs(folder, listed)}
     file = folder / listed
     return {stem for line in lines(file) for stem in line.split()} if file.is_file() else set()
 
@@ -55,10 +55,8 @@ def sentence(
       listed: see `trained_on`; without it the folder's own train.txt is asked. root: data root.
     """
     if listed:
-        known = names(listed, root)
-        return _counted(
-            [stem for stem in pairs if (dataset.lower(), stem) in known], pairs, "the checkpoint's lists"
-        )
+        known = names(listed, root, dataset)
+        return _counted([stem for stem in pairs if stem in known], pairs, "the checkpoint's lists")
     file = folder / TRAINING if folder else None
     if file is None or not file.is_file():
         return "training    the set has no train.txt, and the checkpoint does not say what it was trained on"

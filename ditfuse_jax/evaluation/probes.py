@@ -8,7 +8,7 @@ import numpy as np
 
 from ditfuse_jax.data.instructions import TABLE_VII, TABLE_VIII
 from ditfuse_jax.evaluation.baselines import BASELINES
-from ditfuse_jax.evaluation.scenes import Scene
+from ditfuse_jax.evaluation.cases import Scene
 from ditfuse_jax.image import luma, overlay
 from ditfuse_jax.task import request
 
@@ -23,7 +23,7 @@ class Probe:
     """Prompts on one kind of scene; the first one is what the others are measured against."""
 
     title: str
-    scenes: str  # of scenes.KINDS
+    scenes: str  # of cases.KINDS
     prompts: Mapping[str, str]  # row -> whole prompt
     measures: Mapping[str, Measure]  # column -> value, averaged over scenes
     also: tuple[str, ...] = ()  # rows of BASELINES

@@ -11,21 +11,20 @@ from tqdm import tqdm
 
 from ditfuse_jax.config import closest
 from ditfuse_jax.data.sources import data_root
-from ditfuse_jax.evaluation import probes, scenes, tables
+from ditfuse_jax.evaluation import cases, probes, tables
+from ditfuse_jax.evaluation.cases import Scene
 from ditfuse_jax.evaluation.flags import sampling
-from ditfuse_jax.evaluation.scenes import Scene
+from ditfuse_jax.evaluation.run_commands import loaded
 
 
 def prompts(args: argparse.Namespace) -> int:
     """Tables as prompts.md, every value as prompts.csv."""
-    from ditfuse_jax.inference.fuse import DiTFuse  # JAX: seconds, after the flags are checked
-
     chosen, root = choose(args.only), data_root(args.data)
     found = {
-        name: scenes.held_out(probes.PROBES[name].scenes, root, limit=args.limit, side=args.side)
+        name: cases.held_out(probes.PROBES[name].scenes, root, limit=args.limit, side=args.side)
         for name in chosen
     }
-    model = DiTFuse.load(args.checkpoint, lora=args.lora, dtype=args.dtype)
+    model = loaded(args)
     texts, rows = [_facts(model, args)], []
     with tqdm(total=sum(map(len, found.values())), unit="scene", dynamic_ncols=True, disable=None) as bar:
         for name in chosen:

@@ -8,9 +8,9 @@ from pictures import coloured, write
 from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax.data.segmentation import overlay
-from ditfuse_jax.evaluation import probes, prompt_commands, scenes
+from ditfuse_jax.evaluation import cases, probes, prompt_commands
 from ditfuse_jax.evaluation.__main__ import main
-from ditfuse_jax.evaluation.scenes import Scene
+from ditfuse_jax.evaluation.cases import Scene
 from ditfuse_jax.prompt import SOURCES
 from runs import write_photos
 
@@ -53,7 +53,7 @@ def test_detail_is_that_of_the_stronger_source():
 def test_areas_of_irregular_masks_are_told_apart():
     """Noise in one area lowers that area's figure alone."""
     photo = coloured(64, 64)
-    scene = scenes.irregular(np.random.default_rng(1), photo)
+    scene = cases.irregular(np.random.default_rng(1), photo)
     both, one = scene.missing.all(0), scene.missing[0] ^ scene.missing[1]
     result = photo.copy()
     result[both] = 255 - result[both]
@@ -108,17 +108,17 @@ def root(tmp_path_factory):
 
 
 def test_scenes_are_held_out_and_as_asked(root):
-    (grey,) = scenes.held_out("grey", root, limit=0, side=32)
+    (grey,) = cases.held_out("grey", root, limit=0, side=32)
     assert grey.name == "roadscene p"
     assert grey.first.shape == (32, 32, 3)
     assert np.ptp(grey.first, axis=-1).max() == 0
-    assert [scene.name for scene in scenes.held_out("damaged", root, limit=2, side=32)] == ["p8", "p10"]
-    (native,) = scenes.held_out("streets", root, limit=4, side=None)
+    assert [scene.name for scene in cases.held_out("damaged", root, limit=2, side=32)] == ["p8", "p10"]
+    (native,) = cases.held_out("streets", root, limit=4, side=None)
     assert native.first.shape == (48, 64, 3)
     with pytest.raises(ValueError, match="--side 8 is under 16 pixels"):
-        scenes.held_out("irregular", root, limit=0, side=8)
+        cases.held_out("irregular", root, limit=0, side=8)
     with pytest.raises(ValueError, match="holds no held-out pairs in mef"):
-        scenes.held_out("mef", root, limit=0, side=None)
+        cases.held_out("mef", root, limit=0, side=None)
 
 
 def test_one_command_measures_the_prompts(root, tmp_path, capsys):

@@ -11,7 +11,6 @@ from convert.__main__ import main as convert
 from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.data import registry
 from ditfuse_jax.evaluation import overlap, run_commands
-from ditfuse_jax.evaluation import overlap, run_commands
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.image import read
 
@@ -80,7 +79,7 @@ def test_a_dataset_by_name_is_found_in_the_lists(tmp_path):
     listed = [{"path": "MSRS/train", "format": "dataset", "names": "train.txt"}]
     text = overlap.sentence(["train1", "test1"], "MSRS", None, listed, tmp_path)
     assert text.endswith("1 of 2 pairs are in the checkpoint's lists: train1")
-    assert overlap.names([{"path": "TNO/test", "format": "dataset", "names": None}], tmp_path) == set()
+    assert overlap.names([{"path": "TNO/test", "format": "dataset", "names": None}], tmp_path, "TNO") == set()
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(tmp_path):
