@@ -2,7 +2,10 @@
 """Files that cannot be used, named."""
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
+
+MOST_SAID = 500  # characters of what a decoder says
 
 
 class BadFile(ValueError):
@@ -17,5 +20,5 @@ def damage_named(name: str) -> Iterator[None]:
     except BadFile:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files
-        said = " ".join(str(error).split())  # libvips gives several lines
+        said = textwrap.shorten(str(error), MOST_SAID, placeholder=" ...")  # libvips gives many lines
         raise BadFile(f"{name}: truncated or damaged ({said}); copy or export the file again") from error
