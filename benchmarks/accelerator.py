@@ -92,7 +92,7 @@ def rows(size: Size) -> tuple[sampler.Layout, list[np.ndarray]]:
     rng, cells = np.random.default_rng(0), size.side // size.vae.factor
     shape = (cells, cells, size.model.latent_channels)
     row = sampler.Row(render("Fuse both images."), rng.standard_normal((2, *shape)).astype(np.float32))
-    layout = sampler.layout([row], branches(GUIDANCE), load_tokenizer(DEMO), rounding=sampler.exact)
+    layout = sampler.layout([row], branches(GUIDANCE), load_tokenizer(DEMO))
     return layout, [rng.standard_normal(shape).astype(np.float32)]
 
 

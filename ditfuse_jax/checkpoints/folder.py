@@ -106,7 +106,7 @@ def load_params(
         tensors and no others. Whole numbers stay such, floating point is cast.
       sharding: {dot path: sharding}; default: the first device.
       only: the tensors to read; default: all of them.
-      check_finite: refuse NaN and infinity in them, which reads them all; training starts so.
+      check_finite: refuse NaN and infinity in the whole file, which reads it all.
     Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
     """
     path = Path(path)
@@ -115,7 +115,7 @@ def load_params(
     stored = open_tensors(path)
     _check_names(path, stored, shapes)
     wanted = [name for name in shapes if only is None or name in only]
-    if check_finite and (wrong := [name for name in wanted if not is_finite(stored[name])]):
+    if check_finite and (wrong := [name for name in shapes if not is_finite(stored[name])]):
         raise ValueError(
             f"{path} holds NaN or infinity in {', '.join(sorted(wrong))}; copy or convert it again"
         )
