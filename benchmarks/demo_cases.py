@@ -110,10 +110,11 @@ def photo_crops(root: Path, limit: int = 0) -> tuple[list[np.ndarray], int]:
     items = spread(sources.find("photos", "photos", root, VALIDATION).items, limit)
     photos = [image.read_file(item.images[0]) for item in items]
     large = [photo for photo in photos if min(photo.shape[:2]) >= SIDE]
-    return [_middle(photo) for photo in large], len(photos) - len(large)
+    return [middle(photo) for photo in large], len(photos) - len(large)
 
 
-def _middle(photo: np.ndarray) -> np.ndarray:
+def middle(photo: np.ndarray) -> np.ndarray:
+    """Its SIDE x SIDE pixels."""
     top, left = ((side - SIDE) // 2 for side in photo.shape[:2])
     return photo[top : top + SIDE, left : left + SIDE]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What demo_quality.py measures: one function per item, each printing its own table."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import demo_cases
+import jax
 import numpy as np
 import scores
 from demo_cases import SIDE, Case
 
+from ditfuse_jax import fidelity
 from ditfuse_jax import image as images
 from ditfuse_jax.data import control
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
@@ -75,6 +78,21 @@ def round_trip(model: DiTFuse, pictures: Sequence[np.ndarray]) -> list[np.ndarra
         pair = model.encode(both, max_side=SIDE)
         decoded += [images.to_image(model.decode(latents, pair.geometry)) for latents in pair.latents]
     return decoded[: len(pictures)]
+
+
+def rebuilt(result: np.ndarray, trips, sources, kind: str | None) -> np.ndarray:
+    """A result made of its sources' pixels, as the library does it; all of one size.
+
+    result, trips, sources: uint8 [H, W, 3], or pixels float32 in [-1, 1]; two trips, two sources.
+    """
+    result, *others = (images.to_pixels(x) if x.dtype == np.uint8 else x for x in (result, *trips, *sources))
+    both = np.stack(others)[None]
+    return images.to_image(np.asarray(_rebuilt(result[None], both[:, :2], both[:, 2:], kind))[0])
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _rebuilt(result: jax.Array, trips: jax.Array, sources: jax.Array, kind: str | None) -> jax.Array:
+    return fidelity.rebuild(result, trips, sources, kind=kind).pixels
 
 
 def mean_psnr(results: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> float:

@@ -9,16 +9,13 @@ fusion made likewise, are compared by IoU, summed over all scenes.
 """
 
 import argparse
-import functools
 from pathlib import Path
 
 import demo_cases
-import jax
 import numpy as np
 from demo_cases import Case
-from demo_items import round_trip, table
+from demo_items import rebuilt, round_trip, table
 
-from ditfuse_jax import fidelity, image
 from ditfuse_jax.data import segmentation, sources
 from ditfuse_jax.evaluation.segmentation import Overlap
 from ditfuse_jax.image import overlay
@@ -27,26 +24,13 @@ from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import request
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def rebuild(result: jax.Array, trips: jax.Array, originals: jax.Array, kind: str | None) -> fidelity.Rebuilt:
-    return fidelity.rebuild(result, trips, originals, kind=kind)
-
-
 def compared(model: DiTFuse, case: Case, name: str, mask: np.ndarray) -> dict[str, Overlap]:
     """Masks against the labels as decoded, as rebuilt, and one against the other."""
     marked = segmentation.overlay(case.target, mask)
     decoded = round_trip(model, [case.target, marked, case.first, case.second])
-    pixels = image.to_pixels(np.stack([*decoded, case.first, case.second]))
-    kind = kind_of(request(task="seg", segment=(name,)))
-    rebuilt = [
-        image.to_image(
-            np.asarray(fidelity.rebuild(result[None], pixels[None, 2:4], pixels[None, 4:], kind=kind).pixels)[
-                0
-            ]
-        )
-        for result in pixels[:2]
-    ]
-    raw, made = (overlay.decode(after, before).mask for before, after in (decoded[:2], rebuilt))
+    pair, kind = (case.first, case.second), kind_of(request(task="seg", segment=(name,)))
+    native = [rebuilt(result, decoded[2:], pair, kind) for result in decoded[:2]]
+    raw, made = (overlay.decode(after, before).mask for before, after in (decoded[:2], native))
     valid = case.labels != segmentation.IGNORE
     pairs = {"decoded, labels": (raw, mask), "rebuilt, labels": (made, mask), "rebuilt, decoded": (made, raw)}
     return {title: Overlap().add(*two, valid) for title, two in pairs.items()}

@@ -20,10 +20,9 @@ from pathlib import Path
 import demo_cases
 import numpy as np
 from demo_cases import SIDE, Case
-from demo_items import heading, round_trip, table
+from demo_items import heading, rebuilt, round_trip, table
 from stacks import FOCUS_ONLY, enfuse
 
-from ditfuse_jax import fidelity, image
 from ditfuse_jax.data import sources
 from ditfuse_jax.data.config import VALIDATION
 from ditfuse_jax.evaluation import catalogue
@@ -51,9 +50,7 @@ def middle(case: Case) -> Case | None:
     """SIDE x SIDE pixels, None of a smaller pair."""
     if min(case.first.shape[:2]) < SIDE:
         return None
-    top, left = ((side - SIDE) // 2 for side in case.first.shape[:2])
-    place = np.s_[top : top + SIDE, left : left + SIDE]
-    return case._replace(first=case.first[place], second=case.second[place])
+    return case._replace(first=demo_cases.middle(case.first), second=demo_cases.middle(case.second))
 
 
 def means(cases: Sequence[Case], fuse: Fuse, task: str) -> list[float]:
@@ -92,13 +89,11 @@ def measure_ceiling(model: DiTFuse, task: str, cases: Sequence[Case]) -> None:
     def decoded(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return round_trip(model, [BASELINES[name](first, second)])[0]
 
-    def rebuilt(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def native(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         result, *trips = round_trip(model, [BASELINES[name](first, second), first, second])
-        pixels = image.to_pixels(np.stack([result, *trips, first, second]))[None]
-        made = fidelity.rebuild(pixels[:, 0], pixels[:, 1:3], pixels[:, 3:], kind=kind)
-        return image.to_image(np.asarray(made.pixels)[0])
+        return rebuilt(result, trips, (first, second), kind)
 
-    methods = {name: BASELINES[name], "through the autoencoder": decoded, "rebuilt": rebuilt}
+    methods = {name: BASELINES[name], "through the autoencoder": decoded, "rebuilt": native}
     heading(f"{task}, ceiling", len(small))
     table(["", *METRICS[task]], [[title, *means(small, fuse, task)] for title, fuse in methods.items()])
 

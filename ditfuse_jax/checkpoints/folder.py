@@ -12,7 +12,7 @@ A folder appears under its name only when it is complete.
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -106,7 +106,7 @@ def load_params(
         tensors and no others. Whole numbers stay such, floating point is cast.
       sharding: {dot path: sharding}; default: the first device.
       only: the tensors to read; default: all of them.
-      check_finite: refuse NaN and infinity in the whole file, which reads it all.
+      check_finite: refuse NaN and infinity in them, which reads them all; training starts so.
     Raises ValueError with all misfits at once, or that the file is missing, truncated or damaged.
     """
     path = Path(path)
@@ -115,15 +115,26 @@ def load_params(
     stored = open_tensors(path)
     _check_names(path, stored, shapes)
     wanted = [name for name in shapes if only is None or name in only]
-    if check_finite and (wrong := [name for name in shapes if not is_finite(stored[name])]):
-        raise ValueError(
-            f"{path} holds NaN or infinity in {', '.join(sorted(wrong))}; copy or convert it again"
-        )
+    if check_finite:
+        _check_numbers(path, stored, wanted)
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return {
         name: _place(stored[name], np.dtype(shapes[name].dtype), sharding[name] if sharding else first)
         for name in wanted
     }
+
+
+def check_file(path: Path, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Raises ValueError as `load_params` does, and for NaN and infinity; reads the file, keeps nothing."""
+    load_params(path, shapes, only=())
+    _check_numbers(path, open_tensors(path), shapes)
+
+
+def _check_numbers(path: Path, stored: Mapping[str, np.ndarray], names: Iterable[str]) -> None:
+    if wrong := [name for name in names if not is_finite(stored[name])]:
+        raise ValueError(
+            f"{path} holds NaN or infinity in {', '.join(sorted(wrong))}; copy or convert it again"
+        )
 
 
 def _check_names(path: Path, stored: Mapping[str, np.ndarray], shapes: Mapping) -> None:

@@ -30,7 +30,8 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_words(parser.add_argument_group("what to make"))
-    add_files(parser.add_argument_group("files"))
+    add_files(parser.add_argument_group("what is read"))
+    add_results(parser.add_argument_group("what is written"))
     preparation.add_flags(before := parser.add_argument_group("what is done to the pictures first"))
     before.add_argument(
         "--save-align",
@@ -79,7 +80,7 @@ def add_words(what) -> None:
 
 
 def add_files(files) -> None:
-    """Flags of what is read and written, into a group of the parser."""
+    """Flags of what is read, into a group of the parser."""
     files.add_argument(
         "images", nargs="*", type=Path, metavar="IMAGE", help="two pictures, or a stack of up to 100"
     )
@@ -107,6 +108,14 @@ def add_files(files) -> None:
         help="with --image-dir: the I-th of N parts, for N machines that see the same folders",
     )
     files.add_argument(
+        "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
+    )
+    files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
+
+
+def add_results(files) -> None:
+    """Flags of what is written, into a group of the parser."""
+    files.add_argument(
         "--overwrite", action="store_true", help="also replace files that this program did not write"
     )
     files.add_argument(
@@ -130,10 +139,6 @@ def add_files(files) -> None:
         metavar="FILE",
         help="of a segmentation: also write what is marked; a folder with --image-dir and --prompt-file",
     )
-    files.add_argument(
-        "--checkpoint", type=Path, help="checkpoint folder or hf:owner/name; default: the one that ships"
-    )
-    files.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
 
 
 def jobs_of(flags: argparse.Namespace):
@@ -268,8 +273,7 @@ def fuse(flags: argparse.Namespace) -> int:
         stack.check(wanted[0].images, kind=kind_of(wanted[0].prompt), strength=chosen.fidelity)
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
-    if how.palette and chosen.fidelity == 0:
-        raise ValueError("fidelity 0 fits no weights; add --fidelity 1 for --palette")
+    how.check_fidelity(chosen.fidelity)
     how = with_one_range(wanted, how) if folder else how
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ditfuse_jax.evaluation.sheets import under_each_other
 from ditfuse_jax.evaluation.zoom import Box
 
 WIDTH = 240  # pixels of a column
@@ -32,13 +33,7 @@ class PlateRow(NamedTuple):
 
 def draw(rows: Sequence[PlateRow]) -> Image.Image:
     """All rows under each other on white."""
-    strips = [_strip(row) for row in rows]
-    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    return sheet
+    return under_each_other([_strip(row) for row in rows])
 
 
 def _strip(row: PlateRow) -> Image.Image:

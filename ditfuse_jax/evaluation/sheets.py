@@ -29,7 +29,11 @@ def residual(result: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 def draw(scenes: Sequence[SheetScene]) -> Image.Image:
     """Per scene three rows: pictures, results minus source 1, results minus source 2."""
-    blocks = [_block(scene) for scene in scenes]
+    return under_each_other([_block(scene) for scene in scenes])
+
+
+def under_each_other(blocks: Sequence[Image.Image]) -> Image.Image:
+    """On white, as wide as the widest."""
     sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
     top = 0
     for block in blocks:

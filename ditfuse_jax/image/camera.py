@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """HEIC of phones and RAW of cameras, by the plugins of the extra `raw`, which are imported on use."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,7 @@ def read_size(file: Path, kind: str) -> tuple[int, int]:
     if kind == HEIF:
         with damage_named(str(file)):
             return _heif(file).size[::-1]
-    library = _library("rawpy", file)
-    with damage_named(str(file)), library.imread(str(file)) as raw:
+    with damage_named(str(file)), _rawpy(file).imread(str(file)) as raw:
         sizes = raw.sizes
         height, width = sizes.iheight, sizes.iwidth
         return (width, height) if sizes.flip in TURNED else (height, width)
@@ -77,21 +75,29 @@ def _read_heif(file: Path) -> Picture:
 
 def _heif(file: Path):
     """Opened, not decoded; turned as the file says, 10 and 12 bits as 16."""
-    return _library("pillow_heif", file).open_heif(file, convert_hdr_to_8bit=False)
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise _missing("pillow_heif", file) from error
+    return pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
 
 
 def _read_raw(file: Path) -> Picture:
-    library = _library("rawpy", file)
-    with damage_named(str(file)), library.imread(str(file)) as raw:
+    with damage_named(str(file)), _rawpy(file).imread(str(file)) as raw:
         how = {"use_camera_wb": True, "no_auto_bright": True, "gamma": LIKE_SRGB}
         return Picture(raw.postprocess(output_bps=16, **how), Origin(format=RAW))
 
 
-def _library(name: str, file: Path):
+def _rawpy(file: Path):
     try:
-        return importlib.import_module(name)
+        import rawpy
     except ImportError as error:
-        raise BadFile(
-            f"{file}: {file.suffix or 'HEIC'} files need {name}; pip install 'ditfuse-jax[raw]', or export "
-            "it as TIFF or JPEG"
-        ) from error
+        raise _missing("rawpy", file) from error
+    return rawpy
+
+
+def _missing(name: str, file: Path) -> BadFile:
+    return BadFile(
+        f"{file}: {file.suffix or 'HEIC'} files need {name}; pip install 'ditfuse-jax[raw]', or export "
+        "it as TIFF or JPEG"
+    )

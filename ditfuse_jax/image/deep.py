@@ -60,7 +60,7 @@ def header_or_none(file: Path) -> Header | None:
     """None for what libvips cannot read."""
     try:
         return header(file)
-    except vips.library().Error:
+    except vips.loaded().Error:
         return None
 
 
@@ -77,7 +77,7 @@ def strips(file: Path, *, inverse: bool, grey_profile: bool) -> Iterator[np.ndar
         image = image.icc_transform("srgb", embedded=True, depth=16, **INTENT)
     if image.bands > 4:
         raise ValueError(f"{image.bands} channels, more than colours and alpha")
-    region = vips.library().Region.new(image)
+    region = vips.loaded().Region.new(image)
     for top in range(0, image.height, ROWS):
         rows = min(ROWS, image.height - top)
         values = np.frombuffer(region.fetch(0, top, image.width, rows), NUMBERS[image.format])
@@ -114,7 +114,7 @@ def to_levels(values: np.ndarray, *, inverse: bool = False) -> np.ndarray:
 
 
 def _open(file: Path):
-    image = vips.library().Image
+    image = vips.loaded().Image
     load = image.tiffload if is_tiff(file) else image.pngload
     return load(str(file), access="sequential", fail_on="error")
 

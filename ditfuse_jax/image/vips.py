@@ -7,7 +7,7 @@ import numpy as np
 
 
 @functools.cache
-def library():
+def loaded():
     """The module pyvips, keeping no pictures in memory. Raises ValueError where it cannot be loaded."""
     try:
         import pyvips
@@ -23,7 +23,7 @@ def from_array(pixels: np.ndarray):
     """uint8 or uint16 [H, W, C], contiguous, as an image of libvips that shares its memory."""
     height, width, channels = pixels.shape
     deep = pixels.dtype == np.uint16
-    image = library().Image.new_from_memory(
+    image = loaded().Image.new_from_memory(
         pixels.data, width, height, channels, "ushort" if deep else "uchar"
     )
     names = ("grey16", "rgb16") if deep else ("b-w", "srgb")
@@ -33,5 +33,5 @@ def from_array(pixels: np.ndarray):
 def with_blob(image, name: str, content: bytes):
     """A copy of the image with a field of its metadata set."""
     image = image.copy()
-    image.set_type(library().GValue.blob_type, name, content)
+    image.set_type(loaded().GValue.blob_type, name, content)
     return image

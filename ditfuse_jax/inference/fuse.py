@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,11 +18,10 @@ from ditfuse_jax.checkpoints.adapter import read_adapter
 from ditfuse_jax.checkpoints.folder import fingerprint, read_config
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
-from ditfuse_jax.image import Geometry, Origin
+from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import (
     arrays,
     marks,
-    native,
     passes,
     prepare,
     pretrained,
@@ -32,38 +30,20 @@ from ditfuse_jax.inference import (
     settings,
     shapes,
     stack,
-    thermal,
-    tiles,
 )
-from ditfuse_jax.inference.native import Native
 from ditfuse_jax.inference.network import Network, read_network
-from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.passes import Networks, Run, Sources
 from ditfuse_jax.inference.plan import Plan, plan
 from ditfuse_jax.inference.preparation import Preparation
-from ditfuse_jax.inference.prepare import Prepared, Told
-from ditfuse_jax.inference.scene import Scene
-from ditfuse_jax.inference.tiles import Tiling
-from ditfuse_jax.inference.timings import Stopwatch, Timings
+from ditfuse_jax.inference.prepare import Prepared
+from ditfuse_jax.inference.results import Fused, finished, tiled, whole
+from ditfuse_jax.inference.timings import Stopwatch
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import NUM_SOURCES, check_vocabulary, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
-
-
-class Fused(NamedTuple):
-    image: np.ndarray  # [H, W, 3], the size of the first input: uint8, or uint16 as it or if asked for
-    pixels: np.ndarray | None  # float32 [H, W, 3] in [-1, 1]: `image` before rounding; None without maps
-    latents: np.ndarray | None  # float32 [h, w, C] before decoding; None where it was fused in tiles
-    timings: Timings
-    weights: np.ndarray | None  # float32 [H, W], 1: the first source, 0: the last; else None
-    invented: np.ndarray | None  # float32 [H, W], 8-bit levels from anything that the sources explain
-    explained: float | None  # share of the pixels that the sources explain
-    origin: Origin  # of the first input: the profile that says the colours of `image`, EXIF, XMP, alpha
-    told: Told = Told()  # how the sources were prepared: notes, alignments
-    mask: np.ndarray | None = None  # bool [H, W]: what a segmentation marks, where it was asked for
 
 
 @dataclass(frozen=True)
@@ -207,8 +187,7 @@ class DiTFuse:
         kind, strength = kind_of(render(prompt)), self.settings(**options).fidelity
         if stack.is_stack(images):
             stack.check(images, kind=kind, strength=strength)
-        if how.palette and strength == 0:
-            raise ValueError("fidelity 0 fits no weights; add --fidelity 1 for --palette")
+        how.check_fidelity(strength)
         return prepare.prepare(images, kind=kind, how=how)
 
     def fuse_prompts(
@@ -297,9 +276,9 @@ class DiTFuse:
         batches = [[render(prompt) for prompt in batch] for batch in batches]
         tilings = [shapes.choose_tiles(*each.size, self.config.shapes, run.settings) for each in scenes]
         if not any(tilings):
-            return _whole(run, scenes, batches, seeds, given)
+            return whole(run, scenes, batches, seeds, given)
         if len(pairs) == 1:
-            return _tiled(run, scenes[0], tilings[0], batches, seeds, given)
+            return tiled(run, scenes[0], tilings[0], batches, seeds, given)
         each = []
         for i, one in enumerate(scenes):
             own = [[batch[i]] for batch in batches], [seeds[i]], [given[i]]
@@ -364,55 +343,6 @@ def _checked_bits(bits: str | int) -> str:
     if str(bits) not in image.BITS:
         raise ValueError(f"bits {bits!r} is not one of {', '.join(image.BITS)}")
     return str(bits)
-
-
-def _whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Fused]]:
-    """Pairs in one piece each, all on one batch axis, a list of prompts after the other."""
-    for prompts, decoded in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
-        made = [
-            _finish(run, [each.maps], one, prompt)
-            for each, one, prompt in zip(decoded, scenes, prompts, strict=True)
-        ]
-        run.watch.lap("rebuild")
-        timings = [run.watch.take()] + [Timings()] * (len(made) - 1)
-        latents = [each.latents for each in decoded]
-        yield [_fused(*each) for each in zip(made, scenes, latents, timings, strict=True)]
-        run.watch.go_on()
-
-
-def _tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[list[Fused]]:
-    """One pair in native tiles, a prompt after the other."""
-    factor, channels = run.networks.config.vae.factor, run.networks.config.vae.latent_channels
-    field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
-    noises = [noise for (noise,) in starts([field], seeds, given, count=run.settings.noises)]
-    for (prompt,) in batches:
-        bands = tiles.bands(passes.tiled(run, one, tiling, prompt, noises), tiling)
-        made = _finish(run, bands, one, prompt)
-        run.watch.lap("rebuild")
-        yield [_fused(made, one, None, run.watch.take())]
-        run.watch.go_on()
-
-
-def _finish(run: Run, bands, one: Scene, prompt: str) -> Native:
-    bits = image.bits_of(one.pixels[0]) if run.bits == "auto" else int(run.bits)
-    how = {"strength": run.settings.fidelity, "kind": kind_of(prompt), "bits": bits, "maps": run.maps}
-    return native.finish(bands, one.pixels, profile=one.origin.profile, **how)
-
-
-def _fused(made: Native, one: Scene, latents: np.ndarray | None, timings: Timings) -> Fused:
-    return Fused(**made._asdict(), latents=latents, timings=timings, origin=one.origin)
-
-
-def finished(made: Fused, ready: Prepared, how: Preparation, *, maps: bool) -> Fused:
-    """A result with what was told of its sources, and the colours of the palette.
-
-    maps: False leaves pixels, weights and invented away.
-    """
-    made = made._replace(told=ready.told)
-    if how.palette:
-        colours = thermal.coloured(made.image, made.weights, ready[1].pixels, how.palette)
-        made = made._replace(image=colours, pixels=image.to_pixels(colours))
-    return made if maps else made._replace(pixels=None, weights=None, invented=None)
 
 
 def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:

@@ -55,6 +55,11 @@ class Preparation:
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"thermal_range {low:g} {high:g}: give two numbers, the lower one first")
 
+    def check_fidelity(self, strength: float) -> None:
+        """Raises ValueError where the fidelity leaves nothing to colour by."""
+        if self.palette and strength == 0:
+            raise ValueError("fidelity 0 fits no weights; add --fidelity 1 for --palette")
+
     @property
     def limits(self) -> Range | None:
         return None if self.thermal_range is None else Range(*self.thermal_range)

@@ -14,7 +14,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 @pytest.fixture(scope="module")
 def wide():
     """The Display P3 of phones."""
-    return bytes(vips.library().Image.profile_load("p3"))
+    return bytes(vips.loaded().Image.profile_load("p3"))
 
 
 def photo(dtype=np.uint8):
@@ -73,7 +73,7 @@ def test_damaged_profiles_are_left_away(tmp_path, content):
 
 
 def test_printers_inks_by_their_profile(tmp_path):
-    inks = bytes(vips.library().Image.profile_load("cmyk"))
+    inks = bytes(vips.loaded().Image.profile_load("cmyk"))
     assert colour.mode_of(inks) == "CMYK"
     image = Image.fromarray(photo()).convert("CMYK")
     image.save(tmp_path / "a.tif", icc_profile=inks)

@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wide():
-    return bytes(vips.library().Image.profile_load("p3"))
+    return bytes(vips.loaded().Image.profile_load("p3"))
 
 
 def deep(seed=0, height=32, width=48):
