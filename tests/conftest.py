@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import ctypes
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +30,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     FOLDER = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")  # removed when the session ends
     os.environ["DITFUSE_TEST_PROGRAMS"] = FOLDER.name
 PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
-jax.config.update("jax_compilation_cache_dir", PROGRAMS)
+# A process keeps its own, small ones too: JAX does not lock the folder, and half a file is a warning.
+jax.config.update("jax_compilation_cache_dir", f"{PROGRAMS}/{os.getpid()}")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 LONG = (
     "test_train_cli.py",
@@ -53,12 +57,19 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
+def trim() -> None:
+    """What is free inside the process goes back to the system, on Linux with glibc."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Compiled programs of a file go when it ends; all together they are gigabytes."""
     yield
     jax.clear_caches()
     gc.collect()
+    trim()
 
 
 PATIENCE = 600  # seconds until a test gives up on a process; on a busy machine all take long
