@@ -7,16 +7,14 @@ import tempfile
 from pathlib import Path
 
 # Most of the time is compiling, of programs that run once or twice on small shapes. LLVM does not optimise
-# them, XLA's older and simpler emitters make each fusion, and a program is not cut into 32 parts: a training
-# step compiles in a quarter of the processor time and half the memory. Before JAX is imported, and for the
-# processes that tests start.
-FLAGS = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=600",  # not 40: a busy machine is no dead device
-)
-os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+# them, and a program is not cut into 32 parts. Before JAX is imported, and for processes that tests start.
+GIVEN = os.environ.setdefault("DITFUSE_TEST_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # before ours
+FLAGS = ("--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1")
+# Here XLA's older and simpler emitters make each fusion: a training step compiles in a quarter of the
+# processor time and half the memory. Such programs are not kept on disk: loaded from there, those for several
+# devices wait for each other for ever (jaxlib 0.10.2).
+SIMPLE = "--xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = " ".join([*FLAGS, SIMPLE, GIVEN])
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -24,15 +22,11 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of meshes
 
-# Compiled programs, shared by the tests of a session and the processes that they start: most of the time is
-# compiling, and many tests run the same step.
+# Compiled programs, shared by the processes that tests start: see runs.environment.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     FOLDER = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")  # removed when the session ends
     os.environ["DITFUSE_TEST_PROGRAMS"] = FOLDER.name
 PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
-# A process keeps its own, small ones too: JAX does not lock the folder, and half a file is a warning.
-jax.config.update("jax_compilation_cache_dir", f"{PROGRAMS}/{os.getpid()}")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 LONG = (
     "test_train_cli.py",

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from conftest import PATIENCE, PROGRAMS
+from conftest import FLAGS, GIVEN, PATIENCE, PROGRAMS
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Batch
@@ -152,6 +152,7 @@ def environment() -> dict:
     """CPU, and compiled programs shared with the other processes of the tests."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": " ".join([*FLAGS, GIVEN]),
         "JAX_COMPILATION_CACHE_DIR": PROGRAMS,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONUNBUFFERED": "1",
