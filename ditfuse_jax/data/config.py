@@ -152,6 +152,7 @@ class MixtureConfig:
     absent_share: float = 0.1  # segmentation: a class that is not there
     exposure_stops: tuple[float, float] = EXPOSURE_STOPS  # of either simulated side, away from the photo
     scene_stops: tuple[float, float] = (0.0, 0.0)  # ours: how far a scene's light exceeds what a photo holds
+    scene_share: float = 1.0  # ours: how many of the simulated exposures `scene_stops` applies to
     swap_share: float = 0.0  # ours: focus and exposure pairs given in the other order
     generic_share: float = 0.0  # ours: plain fusions of known pairs, asked for as any fusion
     nonsense_share: float = 0.0  # ours: plain fusions asked for by random signs, without tags

@@ -146,7 +146,9 @@ def _fuse_pair(rng, scene: sources.Scene, kind: str, cfg: MixtureConfig) -> pair
     if len(scene.images) == 1 and kind == "focus":
         return pairs.defocus(rng, scene.images[0])
     if len(scene.images) == 1:
-        return pairs.expose(rng, scene.images[0], stops=cfg.exposure_stops, scene=cfg.scene_stops)
+        wide = cfg.scene_share == 1 or rng.random() < cfg.scene_share
+        stops = cfg.scene_stops if wide else (0.0, 0.0)
+        return pairs.expose(rng, scene.images[0], stops=cfg.exposure_stops, scene=stops)
     target = scene.target
     if target is None:
         target = infrared.target(*scene.images, kind=cfg.ivif_target)
