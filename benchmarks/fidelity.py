@@ -7,22 +7,24 @@
 
 Simulated pairs of held-out photographs at 256 px. PSNR in dB and mean CIEDE2000 to the truth, of results
 rounded to 8 bit. "no model" is the same estimator with the mean of the sources in the place of the model's
-result.
+result, and "tiles alone" is without the pass over the whole picture (inference/overview.py).
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import demo_cases
 import numpy as np
 from demo_cases import SIDE, Case
 from demo_items import Bench, fuse_all, heading, mean_psnr, rebuilt, round_trip, table
 
-from ditfuse_jax.data import sources
+from ditfuse_jax.data import control, sources
 from ditfuse_jax.evaluation.baselines import BASELINES
 from ditfuse_jax.evaluation.metrics.colour import ciede2000
+from ditfuse_jax.inference import overview
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import request
@@ -34,15 +36,17 @@ DRAWN = 1024  # pixels: no photograph of the validation list is so large, so the
 class Kind(NamedTuple):
     source: str  # of the demo mixture
     joint_share: float  # M3 blocks that are degraded in both sources
-    task: str | None  # "fuse": [FUSION] without subtask
+    task: str
 
 
+# task: "fuse" is [FUSION] without subtask; a control changes the truth likewise
 KINDS = {
     "M3": Kind("m3", 0.0, "fuse"),
     "M3, 25 % joint": Kind("m3", 0.25, "fuse"),
     "multi-focus": Kind("focus", 0.0, "mff"),
     "multi-exposure": Kind("exposure", 0.0, "mef"),
 }
+LARGE = KINDS | {name: Kind("focus", 0.0, name) for name in ("contrast+", "contrast-")}
 
 
 def without_model(model: DiTFuse, case: Case, kind: str | None) -> np.ndarray:
@@ -74,6 +78,8 @@ def rows_of_large(bench: Bench, kind: Kind, size: int) -> list[list]:
     how = {"joint_share": kind.joint_share, "limit": bench.limit}
     found = demo_cases.simulated(bench.root, kind.source, longest=size, **how) if size < DRAWN else None
     cases = (found or demo_cases.drawn(kind.source, **how)).cases
+    if kind.task in control.CONTROLS:
+        cases = [case._replace(target=control.adjust(case.target, kind.task)) for case in cases]
     settings = {"steps": bench.steps, "noises": bench.noises, "tiles": "on"}
 
     def fused(prompt: str, fidelity: float) -> list[np.ndarray]:
@@ -89,6 +95,9 @@ def rows_of_large(bench: Bench, kind: Kind, size: int) -> list[list]:
         "rebuilt, with the task": fused(prompt, 1.0),
         "rebuilt, words alone": fused(PLAIN, 1.0),
     }
+    if kind_of(prompt) in overview.WIDE:
+        with mock.patch.object(overview, "wanted", return_value=False):
+            results["rebuilt, tiles alone"] = fused(prompt, 1.0)
     results |= {name: [fuse(c.first, c.second) for c in cases] for name, fuse in BASELINES.items()}
     return [[name, *scores(made, cases)] for name, made in results.items()]
 
@@ -118,7 +127,7 @@ def main() -> None:
     root = Path() if flags.size == DRAWN else sources.data_root(flags.data)
     bench = Bench(model, root, steps, noises, flags.limit)
     print(f"{model.checkpoint_id}, {steps} steps, {noises} noises")
-    for name, kind in KINDS.items():
+    for name, kind in (KINDS if flags.size == SIDE else LARGE).items():
         rows = rows_of(bench, kind) if flags.size == SIDE else rows_of_large(bench, kind, flags.size)
         heading(name, flags.limit)
         table(["", "PSNR, dB", "CIEDE2000"], rows)

@@ -22,6 +22,7 @@ from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import (
     arrays,
     marks,
+    overview,
     passes,
     prepare,
     pretrained,
@@ -311,6 +312,7 @@ class DiTFuse:
             names,
             geometry=sizes,
             tiling=tiling,
+            overview=overview.wanted(kind_of(render(prompt)), tiling),
             settings=chosen,
             sizes=stored,
             max_scores=self.transformer.tuning.max_scores,

@@ -15,6 +15,7 @@ from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import codec, sampler, shapes, tiles
 from ditfuse_jax.inference.network import Network, check_finite
 from ditfuse_jax.inference.noise import starts
+from ditfuse_jax.inference.overview import Overview
 from ditfuse_jax.inference.plan import tiles_at_once
 from ditfuse_jax.inference.sampler import Layout, Row
 from ditfuse_jax.inference.scene import Scene
@@ -47,6 +48,11 @@ class Run(NamedTuple):
     @property
     def guidance(self) -> Guidance:
         return Guidance(self.settings.guidance, self.settings.image_guidance)
+
+    def after(self, done: int) -> "Run":
+        """The same, with steps counted on from `done`."""
+        on_step = self.on_step
+        return self._replace(on_step=on_step and (lambda step, x: on_step(done + step, x)))
 
     @property
     def rebuilds(self) -> bool:
@@ -137,14 +143,24 @@ def tiled(
         yield _copied(run, _cut(scene, tiling, corner)) if same else next(fused)
 
 
+def overview(run: Run, scene: Scene, prompt: str, seed: int) -> Overview:
+    """A large pair in one piece, scaled down to a shape that the checkpoint knows."""
+    sources = encode(run.networks, scene, max_side=run.settings.max_side)
+    noises = starts([sources.latents.shape[1:]], [seed], [None], count=run.settings.noises)
+    run.watch.lap("encode")
+    (rows,) = layouts(run.networks, [sources], [[prompt]], branches(run.guidance))
+    (latents,) = sample(run, rows, sampler.prefix(run.networks.transformer, rows), noises)
+    (pixels,) = decode(run.networks, latents[None])
+    run.watch.lap("decode")
+    return Overview(pixels, sources.geometry)
+
+
 def _batches(run, scene, tiling, prompt, noises, todo, count) -> Iterator[np.ndarray]:
     """The tiles at the corners `todo`, `count` at a time; the last batch is filled up: one program serves."""
     steps = run.settings.steps
     for start in range(0, len(todo), count):
         corners = [todo[min(i, len(todo) - 1)] for i in range(start, start + count)]
-        done = steps * (start // count)
-        watched = run.on_step and (lambda step, x, done=done: run.on_step(done + step, x))
-        made = _batch(run._replace(on_step=watched), scene, tiling, prompt, noises, corners)
+        made = _batch(run.after(steps * (start // count)), scene, tiling, prompt, noises, corners)
         yield from made[: len(todo) - start]
 
 

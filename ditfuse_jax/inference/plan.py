@@ -35,13 +35,15 @@ class Plan(NamedTuple):
     seconds: float  # roughly, without compiling
     decisions: int = 1  # of a stack: one fewer than pictures
     bits: tuple[int, int] = (8, 8)  # of the first picture, of the result
+    overview: bool = False  # beside the tiles, one pass over the whole picture, see overview.py
     fusions: int = 1  # of the same pictures; 2 where a mask needs the plain one too
 
     @property
     def calls(self) -> int:
         """Steps that are ticked off, of all batches of tiles; fewer where tiles are copied."""
         count = len(self.tiling.corners) if self.tiling else 1
-        return self.fusions * self.decisions * self.settings.steps * -(-count // self.batch)
+        batches = -(-count // self.batch) + self.overview
+        return self.fusions * self.decisions * self.settings.steps * batches
 
 
 def plan(
@@ -51,6 +53,7 @@ def plan(
     *,
     geometry: Geometry,
     tiling: Tiling | None,
+    overview: bool,
     settings: SamplingConfig,
     sizes: tuple[int, int],
     max_scores: int,
@@ -61,6 +64,7 @@ def plan(
 
     Args:
       rows: of one image, a row per branch in `names`.
+      overview: whether the whole picture goes through the model too, scaled down.
       sizes: (number, bytes) of all parameters.
       max_scores: attention scores in memory at once, see `Tuning`.
       bits, maps: of sources and result, as in `DiTFuse.fuse`.
@@ -74,13 +78,13 @@ def plan(
     each = PIXEL_BYTES[bits] + (KEPT_BYTES if maps else 0) + (0 if tiling else MAP_BYTES)
     memory = RUNTIME_BYTES + sizes[1] + working + geometry.native[0] * geometry.native[1] * each
     trained = bool(config.shapes.exact)
-    time = _seconds(config, tokens, geometry, tiling, settings)
-    return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory, time)
+    count = len(tiling.corners) + overview if tiling else 1
+    time = _seconds(config, tokens, geometry, count, settings)
+    return Plan(geometry, tiling, batch, trained, settings, tokens, sizes[0], memory, time, overview=overview)
 
 
-def _seconds(config, tokens, geometry, tiling, settings) -> float:
-    """Of all tiles, none copied, or of the picture in one piece."""
-    count = len(tiling.corners) if tiling else 1
+def _seconds(config, tokens, geometry, count, settings) -> float:
+    """Of `count` tiles, none copied, or of the picture in one piece."""
     passes = settings.steps * settings.noises
     rows = [cost.transformer_flops(config.model, *each, passes=passes) for each in tokens.values()]
     rebuilds = settings.fidelity > 0
@@ -135,6 +139,7 @@ def describe(plan: Plan, *, verbose: bool = False) -> str:
     native, fused, padded = (f"{width} x {height}" for height, width in plan.geometry)
     if plan.tiling:
         size = f"{native}, in {len(plan.tiling.corners)} tiles of {fused}, {plan.batch} at a time"
+        size += ", and once as a whole" if plan.overview else ""
     else:
         size = native if fused == native else f"{native}, fused at {fused}"
         size += "" if padded == fused else f", padded to {padded}"

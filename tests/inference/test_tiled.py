@@ -22,6 +22,7 @@ from ditfuse_jax.inference.shapes import choose_tiles
 from ditfuse_jax.models import flow
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.prompt import render
+from ditfuse_jax.task import request
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = "Fuse both."
@@ -156,9 +157,11 @@ def test_batches_of_tiles_waste_little(model, count, batch):
     assert tiles_at_once(model.config, tiling, ("cond",)) == batch
 
 
-def test_steps_are_counted_on_over_the_batches_of_tiles(model):
-    seen, plan = [], model.plan(70, 200, PROMPT, **{k: v for k, v in TILED.items() if k != "seed"})
-    model.fuse(pair(70, 200), PROMPT, on_step=lambda step, _: seen.append(step), **TILED)
+@pytest.mark.parametrize("prompt", [PROMPT, request(task="mef")])
+def test_steps_are_counted_on_over_the_batches_of_tiles(model, prompt):
+    """With those of the overview before them, where there is one."""
+    seen, plan = [], model.plan(70, 200, prompt, **{k: v for k, v in TILED.items() if k != "seed"})
+    model.fuse(pair(70, 200), prompt, on_step=lambda step, _: seen.append(step), **TILED)
     assert seen == list(range(1, plan.calls + 1))
 
 
