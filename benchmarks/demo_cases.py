@@ -18,10 +18,12 @@ PATCH_PIXELS = 16  # sides are multiples of it
 SHAPES = ((SIDE, SIDE), (192, SIDE), (SIDE, 192))  # height, width of real pairs: whichever cuts least
 REAL = {"ivif": "ivif/*", "mff": "mff/*", "mef": "mef/*"}  # task -> folders
 
+WIDE = (2.0, 6.0)  # stops beyond the photo's own 2 to 5: sides as far apart as in real brackets
 SIMULATED = {
     "m3": {"path": "photos"},
     "focus": {"path": "photos", "fuse": "focus"},
     "exposure": {"path": "photos", "fuse": "exposure"},
+    "exposure_wide": {"path": "photos", "fuse": "exposure"},
     "ivif": {"path": "ivif/*", "format": "pairs", "fuse": "ivif"},
     "seg": {"path": "seg", "format": "labelled", "edit": "seg"},
 }
@@ -50,11 +52,17 @@ def spread(items: Sequence, limit: int) -> list:
 
 
 def simulated(
-    root: Path, source: str, *, joint_share: float = 0.25, limit: int = 0, longest: int | None = None
+    root: Path,
+    source: str,
+    *,
+    joint_share: float = 0.25,
+    limit: int = 0,
+    side: int = SIDE,
+    longest: int | None = None,
 ) -> Cases:
     """Every held-out file of one source of SIMULATED once, degraded as in training.
 
-    SIDE x SIDE, the largest centred square; with `longest` the whole picture at its native size, or with a
+    side x side, the largest centred square; with `longest` the whole picture at its native size, or with a
     long side of so many pixels. Degradations depend on the place in the list of chosen files.
     """
     config = settings_of(source, joint_share)
@@ -63,7 +71,7 @@ def simulated(
     cases = []
     for number, item in enumerate(spread(listing.items, limit)):
         rng = np.random.default_rng([config.seed, number])
-        bucket = _whole(item, longest) if longest else Bucket(height=SIDE, width=SIDE)
+        bucket = _whole(item, longest) if longest else Bucket(height=side, width=side)
         scene = samples.cut(rng, samples.read(mixture, 0, item, bucket), bucket, config)
         fused = samples.fuse(rng, scene, config.sources[0].fuse, config)
         cases.append(Case(item.images[0].stem, *fused, scene.labels))
@@ -73,8 +81,9 @@ def simulated(
 def settings_of(source: str, joint_share: float) -> MixtureConfig:
     """Of the first demo, and so for good."""
     files = SourceConfig(name=source, **SIMULATED[source])
-    settings = {"ivif_target": "luma", "object_share": 0.75}
-    return MixtureConfig(sources=(files,), m3=M3Config(joint_share=joint_share), **settings).validation()
+    settings = {"ivif_target": "luma", "object_share": 0.75, "m3": M3Config(joint_share=joint_share)}
+    settings |= {"scene_stops": WIDE} if source == "exposure_wide" else {}
+    return MixtureConfig(sources=(files,), **settings).validation()
 
 
 def _whole(item: sources.Item, longest: int) -> Bucket:

@@ -45,6 +45,7 @@ KINDS = {
     "M3, 25 % joint": Kind("m3", 0.25, "fuse"),
     "multi-focus": Kind("focus", 0.0, "mff"),
     "multi-exposure": Kind("exposure", 0.0, "mef"),
+    "multi-exposure, wide": Kind("exposure_wide", 0.0, "mef"),
 }
 LARGE = KINDS | {name: Kind("focus", 0.0, name) for name in ("contrast+", "contrast-")}
 
