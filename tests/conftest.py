@@ -11,8 +11,8 @@ from pathlib import Path
 GIVEN = os.environ.setdefault("DITFUSE_TEST_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # before ours
 FLAGS = ("--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1")
 # Here XLA's older and simpler emitters make each fusion: a training step compiles in a quarter of the
-# processor time and half the memory. Such programs are not kept on disk: loaded from there, those for several
-# devices wait for each other for ever (jaxlib 0.10.2).
+# processor time and half the memory. Those for several devices are not kept on disk: loaded from there, they
+# wait for each other for ever (jaxlib 0.10.2).
 SIMPLE = "--xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, SIMPLE, GIVEN])
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from conftest import FLAGS, GIVEN, PATIENCE, PROGRAMS
+from conftest import FLAGS, GIVEN, PATIENCE, PROGRAMS, SIMPLE
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Batch
@@ -159,13 +159,23 @@ def environment() -> dict:
     }
 
 
+def quick_environment(*, devices: int) -> dict:
+    """The same with the simple emitters of conftest.py, whose programs for several devices are not kept."""
+    found = environment() | {"XLA_FLAGS": " ".join([*FLAGS, SIMPLE, GIVEN])}
+    if devices > 1:
+        del found["JAX_COMPILATION_CACHE_DIR"]
+    return found
+
+
 def command(*arguments) -> list[str]:
     return [sys.executable, str(PROJECT / "train.py"), *map(str, arguments)]
 
 
 def launch(*arguments, **options) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command(*arguments), env=environment(), **(pipes | options))
+    several = not {"--mesh", "--coordinator"}.isdisjoint(arguments)
+    settings = quick_environment(devices=2 if several else 1)
+    return subprocess.Popen(command(*arguments), env=settings, **(pipes | options))
 
 
 def train(*arguments, timeout: float = PATIENCE) -> tuple[int, str]:

@@ -102,17 +102,17 @@ def stopped(place, workdir: Path, number: int = signal.SIGTERM) -> int:
     return step
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp_path, number):
+@pytest.mark.parametrize(("number", "mesh"), [(signal.SIGTERM, "2"), (signal.SIGINT, "")])
+def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp_path, number, mesh):
+    """On two devices too, which begin where the one stopped."""
     step = stopped(place, tmp_path, number)
     assert 3 <= step < 24
-    code, output = train(place, tmp_path, "--set", "save_every=1000", "--mesh", "2")
+    devices = ("--mesh", mesh) if mesh else ()
+    code, output = train(place, tmp_path, "--set", "save_every=1000", *devices)
     assert code == 0, output
     assert f"starts at step {step} of 24" in output
     pairs = zip(losses(tmp_path), uninterrupted, strict=True)
-    assert all(
-        a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs
-    )  # the second part ran on two devices
+    assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
 
 
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
@@ -122,7 +122,7 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     limited = ["bash", "-c", 'ulimit -f 60; trap "" XFSZ; exec "$@"', "_"]  # no file above 60 blocks of 1 KiB
     process = runs.subprocess.run(
         [*limited, *runs.command(*flags, "--set", "save_every=1")],
-        env=runs.environment(),
+        env=runs.quick_environment(devices=1),
         capture_output=True,
         text=True,
         timeout=PATIENCE,

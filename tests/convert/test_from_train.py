@@ -2,6 +2,7 @@
 """What a run trained, as the folders that infer.py and PyTorch's PEFT load."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -22,15 +23,23 @@ from ditfuse_jax.config import LINEARS, CheckpointConfig, LoraConfig
 from ditfuse_jax.data.config import Bucket
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import step as training
+from ditfuse_jax.training.config import OptimConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 
 
+@functools.cache
+def fresh(config):
+    """Weights of a new run; making them compiles a program each time."""
+    mesh = make_mesh(parse_mesh(""))
+    return trained_weights(config, mesh), frozen_weights(config, mesh)
+
+
 def saved(config, workdir, notes=None):
     """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
-    mesh = make_mesh(parse_mesh(""))
-    params, frozen = trained_weights(config, mesh), frozen_weights(config, mesh)
+    plain = dataclasses.replace(config, init="", optim=OptimConfig(), mixture=runs.config().mixture)
+    params, frozen = fresh(plain)
     params = {name: x + 0.1 for name, x in params.items()}
     state = training.new_state(params, config, make_mesh(parse_mesh("")))
     state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})
@@ -127,10 +136,9 @@ def as_base(folder, frozen, config, dtype):
 )
 def test_an_adapter_is_merged_into_the_file_of_its_base(tmp_path, stored, asked, written):
     """The run kept its base in bfloat16; what is written is the base's own numbers, rounded once at most."""
-    fresh = adapter_run()
-    mesh = make_mesh(parse_mesh(""))
-    base = as_base(tmp_path / "base", jax.device_get(frozen_weights(fresh, mesh)), fresh, stored)
-    config = dataclasses.replace(fresh, init=str(tmp_path / "base"))
+    plain = adapter_run()
+    base = as_base(tmp_path / "base", jax.device_get(fresh(plain)[1]), plain, stored)
+    config = dataclasses.replace(plain, init=str(tmp_path / "base"))
     state, _ = saved(config, tmp_path / "run")
     flags = ["--dtype", asked] if asked else []
     assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge", *flags]) == 0
