@@ -75,6 +75,38 @@ def test_a_pair_held_by_hand_is_aligned_and_its_rig_used_for_a_folder(run, tmp_p
     assert [file.name for file in (tmp_path / "made").iterdir()] == ["1.png"]
 
 
+def test_rows_of_a_folder_that_cannot_be_fused_are_named_and_the_others_go_on(run, tmp_path, capsys):
+    grey, other = infrared(scene()), cv2.resize(draw(9), SIZE[::-1])
+    rows = {
+        "1unsure": (scene(), other, moved(scene(), HELD)),
+        "2mixed": (scene(), moved(scene(), HELD), grey),
+        "3sizes": (scene(), scene()[:80], scene()),
+        "4good": (scene(), moved(scene(), HELD), scene()),
+    }
+    for stem, pictures in rows.items():
+        for number, picture in enumerate(pictures, 1):
+            save(tmp_path / f"image{number}/{stem}.png", picture)
+    save(tmp_path / "image1/5twice.png", scene())
+    for number in "23":
+        (tmp_path / f"image{number}/5twice.png").symlink_to(tmp_path / "image1/5twice.png")
+    out = tmp_path / "out"
+    flags = ("--image-dir", tmp_path, "--task", "mff", "--align", "homography", "--out", out)
+    assert run(*flags, "--json") == 1
+    told = capsys.readouterr()
+    lines = {line["out"]: line for line in map(json.loads, told.out.splitlines())}
+    reasons = {
+        "1unsure": "image 2 cannot be aligned with image 1: score 0.",
+        "2mixed": "image 3 is grey and image 1 coloured",
+        "3sizes": "different sizes: image 1 128 x 96 and image 2 128 x 80",
+        "5twice": "are one file; give each picture of the scene once",
+    }
+    for stem, reason in reasons.items():
+        assert reason in lines[str(out / f"{stem}.png")]["error"]
+        assert reason in told.err
+    assert "4 of 5 pairs failed:" in told.err
+    assert [file.name for file in out.iterdir()] == ["4good.png"]
+
+
 def test_the_library_aligns_where_it_is_asked_to(folder):
     model = DiTFuse.load(folder)
     pair, few = (scene(), moved(scene(), HELD)), {"steps": 1, "guidance": 1.0, "image_guidance": 1.0}
