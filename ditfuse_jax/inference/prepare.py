@@ -58,7 +58,7 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     """What `DiTFuse.fuse_prompts` takes, and what there is to tell of it.
 
     Args:
-      images: two or more, as `image.read_picture` takes them.
+      images: two or more, as `image.read_picture` takes them, or one radiometric JPEG of FLIR.
       kind: the prompt's tag, which says whether they are brackets, a focus stack or an infrared-visible pair.
 
     Raises ValueError as `image.read_picture` does, for sizes that differ without resize_second or in
@@ -66,6 +66,7 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     """
     if how.palette and kind != INFRARED:
         raise ValueError(f"palette {how.palette} colours an infrared picture; it goes with --task ivif")
+    images = _planes(images, kind)
     if not stack.is_stack(images) and (isinstance(images, str | Path) or len(images) != 2):
         scene.read(images)  # which says what is wrong
     sources, notes, facts = _stretched(images, kind, how)
@@ -99,14 +100,30 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     return Prepared(sources, Told(tuple(notes), tuple(facts.items()), measured), size)
 
 
+def _planes(images, kind: str | None):
+    """A lone radiometric JPEG as visible and thermal picture; other images as they are."""
+    alone = images[0] if not isinstance(images, str | Path) and len(images) == 1 else images
+    if not _is_flir(alone):
+        return images
+    if kind not in (INFRARED, None):
+        raise ValueError(f"{alone} is a visible and an infrared picture in one; fuse it with --task ivif")
+    return image.read_pair(Path(alone))
+
+
+def _is_flir(given) -> bool:
+    return isinstance(given, str | Path) and image.is_flir(Path(given))
+
+
 def _stretched(images: Sequence, kind: str | None, how: Preparation):
     """Sources, notes and facts. Those of a pair are read; its infrared counts are stretched."""
     if len(images) > 2:
         return [Source(given=given) for given in images], [], {}
-    counts = image.read_counts(images[1]) if kind == INFRARED or how.limits else None
+    pair = getattr(images[1], "dtype", None) == np.float32  # of `image.read_pair`
+    degrees = pair or _is_flir(images[1])
+    counts = image.read_counts(images[1]) if kind == INFRARED or how.limits or pair else None
     limits = None if counts is None else how.limits or thermal.used(counts)
     pictures = [as_given(images[0], None), as_given(images[1], limits)]
-    notes = [] if limits is None else [thermal.told(counts, limits)]
+    notes = [] if limits is None else [thermal.told(counts, limits, unit="degrees" if degrees else "counts")]
     if counts is None and how.limits:
         notes.append("image 2 is no grey picture of more than 8 bits, so it is not stretched")
     for number, picture in enumerate(pictures, 1):
