@@ -176,6 +176,10 @@ def jobs_of(flags: argparse.Namespace):
         )
     if flags.format and not folders:
         raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
+    if flags.steady and not folders:
+        raise ValueError(
+            "--steady goes with --image-dir, whose files are frames; add it or leave --steady away"
+        )
     if flags.shard and not folders:
         raise ValueError("--shard goes with --image-dir; add it or leave --shard away")
     if flags.resume and not folders:
@@ -186,6 +190,7 @@ def jobs_of(flags: argparse.Namespace):
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
         found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
+        found = jobs.in_sequence(found) if flags.steady and found else found
         found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
         return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
     images = images_of(flags)

@@ -179,16 +179,19 @@ class DiTFuse:
         found = marks.mask(made, *plain) if mask else None
         return finished(made, ready, asked, maps=maps)._replace(mask=found)
 
-    def prepare(self, images: Sequence, prompt: str, how: Preparation, **options) -> Prepared:
+    def prepare(
+        self, images: Sequence, prompt: str, how: Preparation, *, before: Sequence | None = None, **options
+    ) -> Prepared:
         """The images as `fuse_prompts` takes them, see prepare.py; those of a stack are read when needed.
 
-        prompt: whose tag says what they are. options: as in `fuse`. Raises ValueError as `fuse` does.
+        prompt: whose tag says what they are. before: the frame before, for how.steady. options: as in
+        `fuse`. Raises ValueError as `fuse` does.
         """
         kind, strength = kind_of(render(prompt)), self.settings(**options).fidelity
         if stack.is_stack(images):
             stack.check(images, kind=kind, strength=strength)
         how.check_fidelity(strength)
-        return prepare.prepare(images, kind=kind, how=how)
+        return prepare.prepare(images, kind=kind, how=how, before=before)
 
     def fuse_prompts(
         self,

@@ -31,6 +31,7 @@ class Job(NamedTuple):
     alignment: Path | None = None  # how the pictures lie to each other
     mask: Path | None = None  # of a segmentation: where its overlay is
     temperatures: Path | None = None  # the infrared picture's own values
+    before: tuple[Path, ...] | None = None  # the images of the frame before
 
     @property
     def files(self) -> list[Path]:
@@ -80,6 +81,12 @@ def folder_jobs(
 
     jobs = [Job(files, prompt, target(stem)) for stem, files in listing.scenes.items()]
     return jobs, [Failure(target(stem), message) for stem, message in listing.problems]
+
+
+def in_sequence(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of frames in order, each with the images of the one before."""
+    before = [None, *(job.images for job in jobs[:-1])]
+    return [job._replace(before=last) for last, job in zip(before, jobs, strict=True)]
 
 
 def _suffix(first: Path | None, form: str) -> str:
@@ -257,7 +264,9 @@ def _fuse(
     files, chosen = group[0].images, options.values(settings)
     check_apart(files)
     plane = thermal.own_values(files) if group[0].temperatures else None
-    ready = model.prepare(files, group[0].prompt, how, **chosen)  # once for all prompts
+    ready = model.prepare(
+        files, group[0].prompt, how, before=group[0].before, **chosen
+    )  # once for all prompts
     first = image.read_depth(files[0]) if stack.is_stack(files) else ready[0].bits
     for job in group:
         image.check_fits(job.out, *ready.size)

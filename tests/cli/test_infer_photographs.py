@@ -140,6 +140,32 @@ def test_frames_share_a_range_and_equal_frames_are_equal(run, tmp_path, capsys):
     assert "finished    3 pictures are there already" in capsys.readouterr().out
 
 
+def test_steady_frames_are_the_mean_with_the_frame_before_alone_or_resumed(run, tmp_path, capsys):
+    """Both sources are one picture here, so that the result is it, whatever the model decides."""
+    noise = np.random.default_rng(0)
+    frames = [np.clip(scene() + noise.integers(-3, 4, scene().shape), 0, 255).astype(np.uint8) for _ in "123"]
+    for stem, frame in zip("123", frames, strict=True):
+        for side in ("vis", "ir"):
+            save(tmp_path / f"frames/{side}/{stem}.png", frame)
+    out = tmp_path / "out"
+    still = ("--task", "mff", "--align", "off", "--deghost", "off", "--steady")
+    flags = ("--image-dir", tmp_path / "frames", *still, "--out", out)
+    assert run(*flags) == 0
+    made = [image.read(out / f"{stem}.png").astype(int) for stem in "123"]
+    assert np.abs(made[0] - frames[0]).max() <= 1
+    for number in (1, 2):
+        mean = (frames[number].astype(int) + frames[number - 1]) / 2
+        assert np.abs(made[number] - mean).mean() < 0.6
+    assert np.abs(made[2] - made[1]).mean() < 0.7 * np.abs(frames[2].astype(int) - frames[1]).mean()
+    assert image.read_metadata(out / "2.png")["steady"] == "True"
+    (out / "2.png").unlink()
+    assert run(*flags, "--resume") == 0
+    np.testing.assert_array_equal(image.read(out / "2.png"), made[1])
+    capsys.readouterr()
+    assert run(tmp_path / "frames/vis/1.png", tmp_path / "frames/ir/2.png", "--steady") == 2
+    assert "--steady goes with --image-dir" in capsys.readouterr().err
+
+
 def test_a_thermal_pair_gets_colours_and_a_line_of_json(run, tmp_path, capsys):
     first, second = save(tmp_path / "a.png", scene()), save(tmp_path / "b.tif", counts())
     out = tmp_path / "out.png"
