@@ -226,7 +226,7 @@ def _still(sources: list[Source], kind: str | None) -> tuple[list[Source], list[
             if each.matrix is not None:
                 moving &= geometry.covered(each.matrix, moving.shape, each.fill.shape[:2])
         if moving.any():
-            made[index] = replace(source, still=still, moving=moving)
+            made[index] = replace(source, still=still, moving=np.packbits(moving, axis=1))
             told.append(f"image {index + 1}: {moving.mean():.1%} moved, taken from image {chosen + 1}")
     return made, told
 
