@@ -27,6 +27,7 @@ COUNTS, PHOTO, CAMERA, INSET = 1, 14, 32, 42  # kinds of records
 HEAD, ENTRY, PAYLOAD = 64, 32, 32  # bytes: of the FFF, of a directory entry, before the pixels of a record
 VERSIONS = range(100, 200)
 MOST_PIXELS = 10_000_000  # of a thermal plane; the largest cameras have 1.3
+MOST_PHOTO = 50_000_000  # pixels
 PNG, JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
@@ -147,6 +148,8 @@ def _photo(record: bytes) -> np.ndarray:
     if not payload.startswith((PNG, JPEG)):
         raise ValueError("a photograph that is neither JPEG nor PNG")
     with Image.open(io.BytesIO(payload), formats=["PNG", "JPEG"]) as photo:
+        if photo.width * photo.height > MOST_PHOTO:
+            raise ValueError(f"a photograph of {photo.width} x {photo.height} pixels")
         if photo.format == "PNG" and photo.mode == "RGB":  # which holds luma and two differences
             photo = Image.frombytes("YCbCr", photo.size, photo.tobytes())
         return np.asarray(photo.convert("RGB"))

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from ditfuse_jax.image import deep, tiff
 from ditfuse_jax.image.picture import Origin, bits_of, deepened, shallow
-from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, OPENED
+from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, pillow
 
 SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -83,7 +83,7 @@ def depth_of(file: Path, bits: str, first: int) -> int:
 def read_metadata(file: Path) -> dict[str, str] | None:
     """The metadata of a picture that `write` made; None for every other file. Decodes no pixels."""
     try:
-        with Image.open(file, formats=OPENED) as image:
+        with pillow(file) as image:
             texts = image.info if image.format == "PNG" else {}
             found = texts if MARK in texts else json.loads(image.getexif().get(DESCRIPTION, "null"))
     except Exception:  # Pillow's parsers raise nearly anything on damaged headers; such a file is not ours

@@ -120,3 +120,10 @@ def test_whatever_is_cut_off_only_badfile_is_raised(tmp_path):
         (tmp_path / "cut.jpg").write_bytes(whole[:length])
         with pytest.raises(image.BadFile):
             flir.read(tmp_path / "cut.jpg")
+
+
+def test_a_huge_photograph_is_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(flir, "MOST_PHOTO", 1000)
+    made.write(tmp_path / "a.jpg", records())
+    with pytest.raises(image.BadFile, match="a photograph of 192 x 144 pixels"):
+        flir.read(tmp_path / "a.jpg")
