@@ -97,13 +97,13 @@ def rebuilt(read: scene.Scene, *, maps: bool) -> native.Native:
     """The result of bands that show the sources."""
     tiling = tiles.tiling(*read.size, tile=TILE, unit=UNIT)
 
-    def maps():
+    def decoded():
         for corner in tiling.corners:
             both = [image.to_pixels(read.seen(tiles.cut(pixels, tiling, corner))) for pixels in read.pixels]
             yield np.concatenate([both[0], *both], axis=-1)
 
     bits = image.bits_of(read.pixels[0])
-    bands = tiles.bands(maps(), tiling)
+    bands = tiles.bands(decoded(), tiling)
     how = {"strength": 1.0, "kind": None, "bits": bits, "profile": read.origin.profile, "maps": maps}
     return native.finish(bands, read.pixels, **how)
 

@@ -136,7 +136,8 @@ class DiTFuse:
         Args:
           images: two paths, PIL images, or arrays, see `image.read_picture`, `arrays.readable`. The first is
             visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. Three to
-            100 of one kind are a stack, in any order: see stack.py. The result has the size of the first.
+            100 of one kind are a stack, in any order: see stack.py. The result has the size of the first. One
+            radiometric JPEG of FLIR is a visible and an infrared picture.
           prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
             it and without a task: "Extract and fuse high-quality features from both images."
           task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
