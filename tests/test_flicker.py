@@ -33,7 +33,7 @@ def test_equal_frames_do_not_flicker(flicker):
 def test_noise_flickers_as_theory_says_and_steady_frames_less_than_the_mean(flicker):
     """|difference| of noise of deviation 2 is 2 sqrt(2) sqrt(2 / pi) = 2.26; of the mean of two 1.60."""
     found = flicker.measured(Chooser(), flicker.noisy(PAIR, 6))
-    assert found["static"] == 1
+    assert found["static"] > 0.99
     assert found["visible"] == pytest.approx(2.26, abs=0.06)
     assert found["mean"] == pytest.approx(1.60, abs=0.06)
     assert found["ours"] == pytest.approx(found["visible"], abs=0.06)  # so a source's own pixels are
