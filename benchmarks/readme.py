@@ -55,6 +55,8 @@ NOT_RUN = {  # what a command begins with, or holds -> why it is not run here
     "--checkpoint teacher": RELEASED,
     "HOST:PORT": "needs several machines; tests/training/test_multihost.py runs two processes",
     "1.jpg 2.jpg": "is for your own pictures; tests/cli/test_infer.py runs a stack",
+    "FLIR0123.jpg": "is for your own file; tests/cli/test_infer_photographs.py runs it",
+    "--image-dir flir": "is for your own files; tests/cli/test_infer_photographs.py runs it",
     "train.py ...": "is a form, not a command",
     'infer.py --prompt "..."': "is a form, not a command",
     "train.py --config configs/demo": HOURS,

@@ -89,6 +89,23 @@ def sides(folder: Path) -> tuple[Path, ...]:
     return tuple(below[name] for name in names)
 
 
+def alone(folder: Path) -> Listing | None:
+    """The radiometric JPEGs of a folder, each a scene of its own; None where it holds none.
+
+    Its other pictures are problems. Raises ValueError if there is no such folder.
+    """
+    found = by_stem(folder)
+    thermal = {stem: (file,) for stem, file in found.files.items() if image.is_flir(file)}
+    twice = {problem.stem: problem for problem in doubled(found)}
+    others = {
+        stem: Problem(stem, f"{file} is no radiometric JPEG as others here are; move it elsewhere")
+        for stem, file in found.files.items()
+        if stem not in thermal
+    }
+    kept = {stem: files for stem, files in thermal.items() if stem not in twice}
+    return Listing(kept, tuple((others | twice).values()), found.files) if thermal else None
+
+
 def together(folders: Sequence[Path]) -> Listing:
     """The scenes of several folders, in order of stems; a problem for each stem that is not in all, or twice.
 

@@ -93,7 +93,8 @@ def add_files(files) -> None:
     files.add_argument(
         "--image-dir",
         type=Path,
-        help="folder of scenes: image1/, image2/ and so on, vis/, ir/, over/, under/ with the same names",
+        help="folder of scenes: image1/, image2/ and so on, vis/, ir/, over/, under/ with the same names; or "
+        "of radiometric JPEGs",
     )
     files.add_argument(
         "--image-dirs", type=Path, nargs="+", metavar="DIR", help="the same, of folders of any names"
@@ -139,6 +140,12 @@ def add_results(files) -> None:
         metavar="FILE",
         help="of a segmentation: also write what is marked; a folder with --image-dir and --prompt-file",
     )
+    files.add_argument(
+        "--temperatures",
+        type=Path,
+        metavar="FILE",
+        help="also write the infrared picture's own values, untouched: .tif; a folder with --image-dir",
+    )
 
 
 def jobs_of(flags: argparse.Namespace):
@@ -151,10 +158,12 @@ def jobs_of(flags: argparse.Namespace):
     folders = folders_of(flags)
     example = not (flags.images or flags.image1 or flags.image2 or folders)
     asked = flags.task or flags.prompt or flags.prompt_file or segment
-    task = EXAMPLE_TASK if example and not asked else flags.task
+    task = EXAMPLE_TASK if (example or _is_thermal_pair(flags.images)) and not asked else flags.task
     words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
     if flags.mask:
         marks.check(flags.prompt, task=task, segment=segment)
+    if flags.temperatures and flags.prompt_file:
+        raise ValueError("--temperatures is of the pictures, not of the lines; leave --prompt-file away")
     if flags.prompt_file and (folders or flags.prompt):
         raise ValueError(
             "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
@@ -167,6 +176,10 @@ def jobs_of(flags: argparse.Namespace):
         )
     if flags.format and not folders:
         raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
+    if flags.steady and not folders:
+        raise ValueError(
+            "--steady goes with --image-dir, whose files are frames; add it or leave --steady away"
+        )
     if flags.shard and not folders:
         raise ValueError("--shard goes with --image-dir; add it or leave --shard away")
     if flags.resume and not folders:
@@ -177,7 +190,8 @@ def jobs_of(flags: argparse.Namespace):
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
         found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
-        found = with_masks(found, flags.mask)
+        found = jobs.in_sequence(found) if flags.steady and found else found
+        found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
         return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
     images = images_of(flags)
     if flags.prompt_file:
@@ -186,7 +200,13 @@ def jobs_of(flags: argparse.Namespace):
         return with_masks(found, flags.mask), []
     prompt = request(flags.prompt, **words)
     out = flags.out or Path("fused.png")
-    return [jobs.Job(images, prompt, out, flags.weights, flags.invented, flags.save_align, flags.mask)], []
+    beside = (flags.weights, flags.invented, flags.save_align, flags.mask, flags.temperatures)
+    return [jobs.Job(images, prompt, out, *beside)], []
+
+
+def _is_thermal_pair(files: list[Path]) -> bool:
+    """Whether one file holds both pictures."""
+    return len(files) == 1 and image.is_flir(files[0])
 
 
 def folders_of(flags: argparse.Namespace) -> list[Path]:
@@ -203,11 +223,18 @@ def with_masks(jobs: list, folder: Path | None) -> list:
     return [job._replace(mask=folder / f"{job.out.stem}.png") for job in jobs] if folder else jobs
 
 
+def with_temperatures(jobs: list, folder: Path | None) -> list:
+    """Several jobs whose temperatures, TIFF files named like the results, go to `folder`, if there is one."""
+    return [job._replace(temperatures=folder / f"{job.out.stem}.tif") for job in jobs] if folder else jobs
+
+
 def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:
     if flags.images:
         if flags.image1 or flags.image2:
             raise ValueError("--image1 and --image2 name a pair; give it so, or all images without flags")
-        if len(flags.images) == 1:
+        if _is_thermal_pair(flags.images):
+            image.read_pair(flags.images[0])  # what is wrong with it is said before the model is loaded
+        elif len(flags.images) == 1:
             raise ValueError(f"{flags.images[0]} alone is not enough to fuse; give two images or more")
         for number, file in enumerate(flags.images):
             if file in flags.images[:number]:
@@ -255,7 +282,7 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, pretrained, stack, terminal
+    from ditfuse_jax.inference import jobs, pretrained, stack, terminal, thermal
     from ditfuse_jax.inference.fuse import DiTFuse, check
     from ditfuse_jax.prompt import kind_of
 
@@ -269,6 +296,8 @@ def fuse(flags: argparse.Namespace) -> int:
     pictures = [] if folder else wanted[0].images  # a folder goes on past bad ones
     chosen = check(flags.checkpoint, pictures, **options)
     jobs.check_apart(pictures)
+    if flags.temperatures and not folder:
+        thermal.own_values(pictures)
     if stack.is_stack(wanted[0].images if wanted else ()):
         stack.check(wanted[0].images, kind=kind_of(wanted[0].prompt), strength=chosen.fidelity)
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
@@ -302,7 +331,7 @@ def with_one_range(wanted, how):
     from ditfuse_jax.inference import prepare
     from ditfuse_jax.prompt import kind_of
 
-    thermal = [job.images[1] for job in wanted if kind_of(job.prompt) == prepare.INFRARED]
+    thermal = [job.images[-1] for job in wanted if kind_of(job.prompt) == prepare.INFRARED]
     limits = None if how.thermal_range else prepare.one_range(thermal)
     return how if limits is None else dataclasses.replace(how, thermal_range=tuple(limits))
 

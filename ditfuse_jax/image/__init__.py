@@ -2,8 +2,9 @@
 """Pictures: read what a camera wrote, keep the geometry, write atomically; levels <-> floats only here."""
 
 from ditfuse_jax.image.colour import convert, convert_floats
-from ditfuse_jax.image.counts import read_counts
+from ditfuse_jax.image.counts import read_counts, read_stored
 from ditfuse_jax.image.decode import with_alpha
+from ditfuse_jax.image.flir import is_flir
 from ditfuse_jax.image.geometry import (
     MAX_ASPECT,
     MIN_SIDE,
@@ -15,6 +16,7 @@ from ditfuse_jax.image.geometry import (
 )
 from ditfuse_jax.image.levels import luma, to_image, to_levels, to_pixels
 from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, deepened, seen, shallow
+from ditfuse_jax.image.radiometric import read_pair
 from ditfuse_jax.image.reader import (
     FORMATS,
     BadFile,
@@ -30,10 +32,12 @@ from ditfuse_jax.image.writer import (
     MAX_SIDES,
     check_depth,
     check_fits,
+    check_plane,
     check_writable,
     depth_of,
     read_metadata,
     write,
+    write_plane,
 )
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "bits_of",
     "check_depth",
     "check_fits",
+    "check_plane",
     "check_same_size",
     "check_size",
     "check_writable",
@@ -57,6 +62,7 @@ __all__ = [
     "deepened",
     "depth_of",
     "fit",
+    "is_flir",
     "is_picture",
     "luma",
     "read",
@@ -65,8 +71,10 @@ __all__ = [
     "read_file",
     "read_labels",
     "read_metadata",
+    "read_pair",
     "read_picture",
     "read_size",
+    "read_stored",
     "restore",
     "seen",
     "shallow",
@@ -75,4 +83,5 @@ __all__ = [
     "to_pixels",
     "with_alpha",
     "write",
+    "write_plane",
 ]

@@ -6,6 +6,7 @@ bits, never clipped or stretched. What the model sees is sRGB, rounded to 8 bits
 """
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -142,12 +143,19 @@ def _beyond_pillow(file: Path) -> deep.Header | None:
     try:
         if not deep.is_tiff(file):
             return None
-        with Image.open(file, formats=OPENED):
+        with pillow(file):
             return None
     except Image.UnidentifiedImageError:
         return deep.header_or_none(file)
     except Exception:  # `_open` says what is wrong
         return None
+
+
+def pillow(file: Path) -> Image.Image:
+    """Opened by Pillow, without its warning of large pictures, since the limit here is MAX_PIXELS."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=OPENED)
 
 
 def _open(file: Path) -> Image.Image:
@@ -156,7 +164,7 @@ def _open(file: Path) -> Image.Image:
         raise BadFile(f"{file}: no such file; check the path")
     libtiff.silence()
     try:
-        return Image.open(file, formats=OPENED)
+        return pillow(file)
     except Image.DecompressionBombError as error:
         raise BadFile(_too_large(str(file), "far more than 100")) from error
     except PermissionError as error:

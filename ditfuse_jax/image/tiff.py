@@ -18,7 +18,7 @@ HEAD = {"<": b"II*\0\0\0\0\0", ">": b"MM\0*\0\0\0\0"}  # of a TIFF in each byte 
 
 
 def write(file: Path, pixels: np.ndarray, *, exif: bytes, profile: bytes | None, xmp: bytes | None) -> None:
-    """uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] to a file; exif holds the description."""
+    """uint8 or uint16 [H, W], [H, W, 3], [H, W, 4], float32 [H, W] to a file; exif holds the description."""
     found = Image.Exif()
     found.load(exif)
     inner = {tag: found.get_ifd(tag) for tag in (tables.DETAILS, tables.PLACE)}
@@ -34,7 +34,7 @@ def write(file: Path, pixels: np.ndarray, *, exif: bytes, profile: bytes | None,
         photometric="minisblack" if pixels.ndim == 2 else "rgb",
         extrasamples=["unassalpha"] * (pixels.shape[2:] == (4,)),
         compression="zlib",
-        predictor=True,
+        predictor=pixels.dtype != np.float32,  # of floats tifffile needs another library
         rowsperstrip=ROWS,
         description=description,
         metadata=None,

@@ -5,14 +5,16 @@ import functools
 
 import numpy as np
 
+from ditfuse_jax.image.faults import NoLibrary
+
 
 @functools.cache
 def loaded():
-    """The module pyvips, keeping no pictures in memory. Raises ValueError where it cannot be loaded."""
+    """The module pyvips, keeping no pictures in memory. Raises NoLibrary where it cannot be loaded."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise ValueError(
+        raise NoLibrary(
             f"16-bit colours and colour profiles need libvips ({error}); pip install pyvips pyvips-binary"
         ) from error
     pyvips.cache_set_max(0)

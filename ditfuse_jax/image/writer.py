@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes pictures: atomically, never over a file that is not ours, with what they were made with."""
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from ditfuse_jax.image import deep, tiff
 from ditfuse_jax.image.picture import Origin, bits_of, deepened, shallow
-from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, OPENED
+from ditfuse_jax.image.reader import FORMATS, MAX_PIXELS, pillow
 
 SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -82,7 +83,7 @@ def depth_of(file: Path, bits: str, first: int) -> int:
 def read_metadata(file: Path) -> dict[str, str] | None:
     """The metadata of a picture that `write` made; None for every other file. Decodes no pixels."""
     try:
-        with Image.open(file, formats=OPENED) as image:
+        with pillow(file) as image:
             texts = image.info if image.format == "PNG" else {}
             found = texts if MARK in texts else json.loads(image.getexif().get(DESCRIPTION, "null"))
     except Exception:  # Pillow's parsers raise nearly anything on damaged headers; such a file is not ours
@@ -115,10 +116,32 @@ def write(
     check_depth(file, bits_of(image))
     if origin.alpha is not None and kind in WITH_ALPHA:
         image = with_alpha(image, origin.alpha)
+    with _whole(file) as part:
+        _save(part, image, kind, {**metadata, MARK: SOFTWARE}, origin)
+
+
+def write_plane(file: Path, values: np.ndarray, *, metadata: Mapping[str, str], overwrite: bool) -> None:
+    """uint16 or float32 [H, W], unchanged, to a TIFF, as `write` does. Raises ValueError as `check_plane`."""
+    check_plane(file, overwrite=overwrite)
+    exif = _exif({**metadata, MARK: SOFTWARE}, NOTHING).tobytes()
+    with _whole(file) as part:
+        tiff.write(part, values, exif=exif, profile=None, xmp=None)
+
+
+def check_plane(file: Path, *, overwrite: bool = False) -> None:
+    """Raises ValueError for a name that is no TIFF's, and as `check_writable` does."""
+    if FORMATS.get(file.suffix.lower()) != "TIFF":
+        raise ValueError(f"{file}: temperatures are written as .tif, at 16 bits or as floats; name it so")
+    check_writable(file, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A temporary name, whose file gets the name `file` when it is on the disk."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        _save(part, image, kind, {**metadata, MARK: SOFTWARE}, origin)
+        yield part
         with part.open("r+b") as stream:
             os.fsync(stream.fileno())
         os.replace(part, file)

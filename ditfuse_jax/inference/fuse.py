@@ -137,7 +137,8 @@ class DiTFuse:
         Args:
           images: two paths, PIL images, or arrays, see `image.read_picture`, `arrays.readable`. The first is
             visible, far-focused or over-exposed, the second infrared, near-focused or under-exposed. Three to
-            100 of one kind are a stack, in any order: see stack.py. The result has the size of the first.
+            100 of one kind are a stack, in any order: see stack.py. The result has the size of the first. One
+            radiometric JPEG of FLIR is a visible and an infrared picture.
           prompt: an instruction, put into the template; with image placeholders it is used as it is. Without
             it and without a task: "Extract and fuse high-quality features from both images."
           task: a key of `task.TASKS`: its tags, and its words where there is no prompt.
@@ -180,16 +181,19 @@ class DiTFuse:
         found = marks.mask(made, *plain) if mask else None
         return finished(made, ready, asked, maps=maps)._replace(mask=found)
 
-    def prepare(self, images: Sequence, prompt: str, how: Preparation, **options) -> Prepared:
+    def prepare(
+        self, images: Sequence, prompt: str, how: Preparation, *, before: Sequence | None = None, **options
+    ) -> Prepared:
         """The images as `fuse_prompts` takes them, see prepare.py; those of a stack are read when needed.
 
-        prompt: whose tag says what they are. options: as in `fuse`. Raises ValueError as `fuse` does.
+        prompt: whose tag says what they are. before: the frame before, for how.steady. options: as in
+        `fuse`. Raises ValueError as `fuse` does.
         """
         kind, strength = kind_of(render(prompt)), self.settings(**options).fidelity
         if stack.is_stack(images):
             stack.check(images, kind=kind, strength=strength)
         how.check_fidelity(strength)
-        return prepare.prepare(images, kind=kind, how=how)
+        return prepare.prepare(images, kind=kind, how=how, before=before)
 
     def fuse_prompts(
         self,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ditfuse_jax import image, scenes
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import maps, marks, stack
+from ditfuse_jax.inference import maps, marks, stack, thermal
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.fuse import DiTFuse, Fused, finished
 from ditfuse_jax.inference.plan import Plan
@@ -23,18 +23,21 @@ PLAIN = Preparation()
 
 
 class Job(NamedTuple):
-    images: tuple[Path, ...]  # two, or a stack
+    images: tuple[Path, ...]  # two, a stack, or one radiometric JPEG
     prompt: str  # the whole prompt or an instruction, see DiTFuse.fuse
     out: Path
     weights: Path | None = None  # also written: which source, per pixel
     invented: Path | None = None  # how far each pixel is from what the sources explain
     alignment: Path | None = None  # how the pictures lie to each other
     mask: Path | None = None  # of a segmentation: where its overlay is
+    temperatures: Path | None = None  # the infrared picture's own values
+    before: tuple[Path, ...] | None = None  # the images of the frame before
 
     @property
     def files(self) -> list[Path]:
         """All that is written."""
-        return [file for file in (self.out, self.weights, self.invented, self.mask) if file]
+        named = (self.out, self.weights, self.invented, self.mask, self.temperatures)
+        return [file for file in named if file]
 
 
 class Failure(NamedTuple):
@@ -63,19 +66,27 @@ def folder_jobs(
     """One job per stem that all folders have, in order of names; results are out/<stem>.<form>, with auto
     .jpg for a JPEG as image 1 and .png for all others.
 
-    folders: of image 1, 2 ..., or one folder that holds them, see `scenes.sides`. Returns also a failure for
-    each image without a partner, and for each stem that a folder has twice. Files whose suffix is not of a
-    picture are left out. Raises ValueError if there are no images at all, or if `out` holds the inputs.
+    folders: of image 1, 2 ..., or one that holds them, see `scenes.sides`, or radiometric JPEGs. Returns
+    also a failure for each image without a partner, and for each stem that a folder has twice. Files whose
+    suffix is not of a picture are left out. Raises ValueError if there are no images at all, or if `out`
+    holds the inputs.
     """
-    sides = scenes.sides(folders[0]) if len(folders) == 1 else tuple(folders)
+    alone = scenes.alone(folders[0]) if len(folders) == 1 else None
+    sides = tuple(folders) if alone or len(folders) > 1 else scenes.sides(folders[0])
     _check_apart(out, {*folders, *sides})
-    listing = scenes.together(sides)
+    listing = alone or scenes.together(sides)
 
     def target(stem: str) -> Path:
         return out / f"{stem}{_suffix(listing.first.get(stem), form)}"
 
     jobs = [Job(files, prompt, target(stem)) for stem, files in listing.scenes.items()]
     return jobs, [Failure(target(stem), message) for stem, message in listing.problems]
+
+
+def in_sequence(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of frames in order, each with the images of the one before."""
+    before = [None, *(job.images for job in jobs[:-1])]
+    return [job._replace(before=last) for last, job in zip(before, jobs, strict=True)]
 
 
 def _suffix(first: Path | None, form: str) -> str:
@@ -124,8 +135,10 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, bits: str = AUTO) -> 
         image.check_writable(job.out, overwrite=overwrite)
         if bits != AUTO:
             image.check_depth(job.out, int(bits))
-        for file in job.files[1:]:
+        for file in filter(None, (job.weights, job.invented, job.mask)):
             maps.check_writable(file, overwrite=overwrite)
+        if job.temperatures:
+            image.check_plane(job.temperatures, overwrite=overwrite)
         if job.alignment:
             fixed.check_writable(job.alignment, overwrite=overwrite)
 
@@ -185,7 +198,7 @@ def unfinished(
 
 
 def _made(job: Job, wanted: dict[str, str]) -> bool:
-    found = [image.read_metadata(file) or {} for file in (job.out, job.mask) if file]
+    found = [image.read_metadata(file) or {} for file in (job.out, job.mask, job.temperatures) if file]
     equal = ("bits", *PLAIN.names())  # also where neither has one
     return all(
         wanted.items() <= one.items() and all(wanted.get(name) == one.get(name) for name in equal)
@@ -250,7 +263,10 @@ def _fuse(
     """Fuses and writes jobs that share their images, one at a time."""
     files, chosen = group[0].images, options.values(settings)
     check_apart(files)
-    ready = model.prepare(files, group[0].prompt, how, **chosen)  # once for all prompts
+    plane = thermal.own_values(files) if group[0].temperatures else None
+    ready = model.prepare(
+        files, group[0].prompt, how, before=group[0].before, **chosen
+    )  # once for all prompts
     first = image.read_depth(files[0]) if stack.is_stack(files) else ready[0].bits
     for job in group:
         image.check_fits(job.out, *ready.size)
@@ -261,7 +277,7 @@ def _fuse(
     asked = {"seed": seed, "bits": depth, "maps": wanted or bool(how.palette)}
     kept = asked["maps"] or len(files) > 2  # a stack needs the maps of its decisions
     plan = model.plan(*ready.size, group[0].prompt, bits=max(first, depth), maps=kept, **chosen)
-    plan = plan._replace(decisions=len(files) - 1, bits=(first, depth))
+    plan = plan._replace(decisions=len(ready) - 1, bits=(first, depth))
     marked, below = any(job.mask for job in group), None  # below the marks: fused once for all prompts
     prompts = [marks.PLAIN] * marked + [job.prompt for job in group]
     results = model.fuse_prompts(ready, prompts, on_step=lambda *_: watch.on_step(), **asked, **chosen)
@@ -282,6 +298,8 @@ def _fuse(
             fixed.save(job.alignment, ready.told.alignments)
         if job.mask:
             maps.write_mask(job.mask, marks.mask(result, below), metadata=text, overwrite=overwrite)
+        if job.temperatures:
+            image.write_plane(job.temperatures, plane, metadata=text, overwrite=overwrite)
         watch.on_done(job, result)
         yield job.out
 

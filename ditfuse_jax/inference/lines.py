@@ -33,6 +33,7 @@ def as_json(stream: TextIO) -> Watch:
             weights=weights,
             invented=invented,
             mask=mask,
+            temperatures=job.temperatures and str(job.temperatures),
         )
 
     def on_failure(failure: Failure) -> None:

@@ -37,6 +37,10 @@ class Preparation:
             "help": "auto: in brackets and stacks what moved is taken from one picture",
         },
     )
+    steady: bool = field(
+        default=False,
+        metadata={"help": "with --image-dir, frames in order of names: less noise where nothing changes"},
+    )
     thermal_range: tuple[float, float] | None = field(
         default=None, metadata={"help": "counts of a deep infrared picture that become black and white"}
     )
@@ -82,7 +86,7 @@ def add_flags(parser) -> None:
     options = {option.name: option.metadata for option in dataclasses.fields(Preparation)}
     for name in ("align", "deghost"):
         parser.add_argument(f"--{name}", default="auto", **options[name])
-    for name in ("crop", "resize_second"):
+    for name in ("crop", "resize_second", "steady"):
         parser.add_argument("--" + name.replace("_", "-"), action="store_true", **options[name])
     parser.add_argument(
         "--thermal-range", nargs=2, type=float, metavar=("LOW", "HIGH"), **options["thermal_range"]

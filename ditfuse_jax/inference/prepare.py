@@ -17,7 +17,7 @@ import numpy as np
 
 from ditfuse_jax import image
 from ditfuse_jax.image import Picture
-from ditfuse_jax.inference import aligning, scene, stack, thermal
+from ditfuse_jax.inference import aligning, scene, stack, steady, thermal
 from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.inference.source import Source, as_given
 from ditfuse_jax.registration import alignment, geometry, ghosts
@@ -54,11 +54,14 @@ class Told(NamedTuple):
     alignments: tuple[Alignment, ...] = ()  # of picture 2, 3 ...; empty where none was looked for
 
 
-def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared:
+def prepare(
+    images: Sequence, *, kind: str | None, how: Preparation, before: Sequence | None = None
+) -> Prepared:
     """What `DiTFuse.fuse_prompts` takes, and what there is to tell of it.
 
     Args:
-      images: two or more, as `image.read_picture` takes them.
+      images: two or more, as `image.read_picture` takes them, or one radiometric JPEG of FLIR.
+      before: the frame before, likewise, for how.steady; one that cannot be read is left to its own row.
       kind: the prompt's tag, which says whether they are brackets, a focus stack or an infrared-visible pair.
 
     Raises ValueError as `image.read_picture` does, for sizes that differ without resize_second or in
@@ -66,9 +69,12 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     """
     if how.palette and kind != INFRARED:
         raise ValueError(f"palette {how.palette} colours an infrared picture; it goes with --task ivif")
+    images = _planes(images, kind)
     if not stack.is_stack(images) and (isinstance(images, str | Path) or len(images) != 2):
         scene.read(images)  # which says what is wrong
-    sources, notes, facts = _stretched(images, kind, how)
+    if how.steady and len(images) > 2:
+        raise ValueError(f"steady is for frames of two pictures, not {len(images)}; leave --steady away")
+    sources, notes, facts = _stretched(images, kind, how, before if how.steady else None)
     one_camera = kind in (FOCUS, EXPOSURE) or len(sources) > 2
     touched = how.align != "off" or how.resize_second or (how.deghost != "off" and one_camera)
     if len(sources) > 2 and not touched:
@@ -99,14 +105,31 @@ def prepare(images: Sequence, *, kind: str | None, how: Preparation) -> Prepared
     return Prepared(sources, Told(tuple(notes), tuple(facts.items()), measured), size)
 
 
-def _stretched(images: Sequence, kind: str | None, how: Preparation):
+def _planes(images, kind: str | None):
+    """A lone radiometric JPEG as visible and thermal picture; other images as they are."""
+    alone = images[0] if not isinstance(images, str | Path) and len(images) == 1 else images
+    if not _is_flir(alone):
+        return images
+    if kind not in (INFRARED, None):
+        raise ValueError(f"{alone} is a visible and an infrared picture in one; fuse it with --task ivif")
+    return image.read_pair(Path(alone))
+
+
+def _is_flir(given) -> bool:
+    return isinstance(given, str | Path) and image.is_flir(Path(given))
+
+
+def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Sequence | None):
     """Sources, notes and facts. Those of a pair are read; its infrared counts are stretched."""
     if len(images) > 2:
         return [Source(given=given) for given in images], [], {}
-    counts = image.read_counts(images[1]) if kind == INFRARED or how.limits else None
+    pair = getattr(images[1], "dtype", None) == np.float32  # of `image.read_pair`
+    degrees = pair or _is_flir(images[1])
+    counts = image.read_counts(images[1]) if kind == INFRARED or how.limits or pair else None
     limits = None if counts is None else how.limits or thermal.used(counts)
     pictures = [as_given(images[0], None), as_given(images[1], limits)]
-    notes = [] if limits is None else [thermal.told(counts, limits)]
+    pictures = _steadied(pictures, before, limits, kind) if before else pictures
+    notes = [] if limits is None else [thermal.told(counts, limits, unit="degrees" if degrees else "counts")]
     if counts is None and how.limits:
         notes.append("image 2 is no grey picture of more than 8 bits, so it is not stretched")
     for number, picture in enumerate(pictures, 1):
@@ -114,6 +137,15 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation):
             notes.append(f"image {number} uses {share:.1%} of its range, so little of it may be seen")
     facts = {} if limits is None else {"stretched": str(limits)}
     return [Source(given=picture) for picture in pictures], notes, facts
+
+
+def _steadied(pictures: list[Picture], before: Sequence, limits: thermal.Range | None, kind: str | None):
+    """A pair with less noise, see steady.py."""
+    with contextlib.suppress(ValueError, OSError):
+        first, second = _planes(before, kind)
+        old = as_given(first, None), as_given(second, limits)
+        return [steady.steadied(*both) for both in zip(pictures, old, strict=True)]
+    return pictures
 
 
 def one_range(files: Iterable[Path]) -> thermal.Range | None:
@@ -194,7 +226,7 @@ def _still(sources: list[Source], kind: str | None) -> tuple[list[Source], list[
             if each.matrix is not None:
                 moving &= geometry.covered(each.matrix, moving.shape, each.fill.shape[:2])
         if moving.any():
-            made[index] = replace(source, still=still, moving=moving)
+            made[index] = replace(source, still=still, moving=np.packbits(moving, axis=1))
             told.append(f"image {index + 1}: {moving.mean():.1%} moved, taken from image {chosen + 1}")
     return made, told
 

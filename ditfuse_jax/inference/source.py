@@ -26,7 +26,7 @@ class Source:
     fill: np.ndarray | None = None  # [H, W, 3], image 1: where this one shows nothing
     same_light: bool = False  # whether `fill` is brought to this picture's exposure
     still: np.ndarray | None = None  # [H, W, 3]: what is taken where something moved
-    moving: np.ndarray | None = None  # bool [H, W]
+    moving: np.ndarray | None = None  # uint8 [H, ceil(W / 8)]: where, as bits; a stack has many of them
     box: Box | None = None  # what is left of it
 
     def read(self) -> Picture:
@@ -44,7 +44,8 @@ class Source:
         if self.matrix is not None:
             pixels = over(self.matrix, pixels, self.fill, same_light=self.same_light)
         if self.moving is not None:
-            pixels = ghosts.without(pixels, self.moving, ghosts.matched(self.still, pixels))
+            moving = np.unpackbits(self.moving, axis=1, count=pixels.shape[1]).astype(bool)
+            pixels = ghosts.without(pixels, moving, ghosts.matched(self.still, pixels))
         return pixels if self.box is None else np.ascontiguousarray(pixels[self.box])
 
 

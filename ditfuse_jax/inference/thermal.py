@@ -6,6 +6,8 @@ u = (count - low) / (high - low)       low, high: the range, by default the 1st 
 ever more slowly and so keep their order: nothing is clipped.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -31,6 +33,17 @@ class Range(NamedTuple):
         return f"{self.low:.6g} {self.high:.6g}"
 
 
+def own_values(files: Sequence[Path]) -> np.ndarray:
+    """The infrared picture of these files as `image.read_stored` has it; ValueError where it is none."""
+    found = image.read_stored(files[-1]) if len(files) < 3 else None
+    if found is None:
+        raise ValueError(
+            f"{files[-1]} holds no temperatures: it is no grey picture of more than 8 bits and no "
+            "radiometric JPEG; leave --temperatures away"
+        )
+    return found
+
+
 def used(counts: np.ndarray) -> Range:
     """The range of one picture, float32 [H, W]."""
     low, high = (float(value) for value in np.percentile(counts, PERCENTILES))
@@ -48,11 +61,11 @@ def stretched(counts: np.ndarray, limits: Range) -> np.ndarray:
     return np.repeat(np.rint(65535 * levels).astype(np.uint16)[..., None], 3, axis=-1)
 
 
-def told(counts: np.ndarray, limits: Range) -> str:
+def told(counts: np.ndarray, limits: Range, *, unit: str) -> str:
     """For people: what was stretched to what, and what lies beyond."""
     beyond = float(np.mean((counts < limits.low) | (counts > limits.high)))
     return (
-        f"image 2 holds counts {counts.min():g} .. {counts.max():g}: {limits.low:g} .. {limits.high:g} are "
+        f"image 2 holds {unit} {counts.min():g} .. {counts.max():g}: {limits.low:g} .. {limits.high:g} are "
         f"stretched, {beyond:.1%} lie beyond"
     )
 

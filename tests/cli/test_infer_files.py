@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth, format and metadata of what infer.py writes."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,6 +75,31 @@ def test_a_folder_of_jpegs_gives_jpegs_unless_asked_otherwise(flags, tmp_path, c
     pair = [str(tmp_path / side / "a.JPG") for side in ("image1", "image2")]
     assert infer.main([*pair, *flags, "--format", "png"]) == 2
     assert "--format goes with --image-dir" in capsys.readouterr().err
+
+
+def test_files_that_are_not_read_are_named_and_the_others_go_on(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    for side in ("over", "under"):
+        im.write(tmp_path / side / "good.png", im.shallow(deep()), metadata={})
+        for name in ("._good.png", "notes.txt"):
+            (tmp_path / side / name).write_bytes(b"no picture")
+        for name in ("phone.HEIC", "camera.NEF", "web.avif"):
+            (tmp_path / side / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+        frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+        frames[0].save(tmp_path / side / "film.png", save_all=True, append_images=frames[1:])
+    folder = ["--image-dir", str(tmp_path), *flags, "--out", str(tmp_path / "out")]
+    assert infer.main(folder) == 1
+    told = capsys.readouterr().err
+    assert "4 of 5 pairs failed:" in told
+    for words in (
+        "phone.HEIC: .HEIC files need pillow_heif; pip install 'ditfuse-jax[raw]'",
+        "camera.NEF: .NEF files need rawpy; pip install",
+        "web.avif: ",
+        "film.png: holds several frames or pages",
+    ):
+        assert words in told
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.png"]
 
 
 def test_parts_of_a_folder_are_the_same_on_every_machine_and_together_all(tmp_path, capsys):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import sys
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from ditfuse_jax import image as im
-from ditfuse_jax.image import deep
+from ditfuse_jax.image import deep, vips
 
 
 def levels(channels=3, height=20, width=24):
@@ -138,3 +140,21 @@ def test_arrays_of_16_bits(tmp_path):
     np.testing.assert_array_equal(im.read_picture(rgba).origin.alpha, rgba[..., 3])
     image = Image.fromarray(rgba[..., 0])  # I;16
     np.testing.assert_array_equal(im.read_picture(image).pixels, grey_of(rgba))
+
+
+def test_without_libvips_one_sentence_and_never_8_bits(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
+    for name in ("a.png", "a.tif"):
+        im.write(tmp_path / name, pixels, metadata={})
+    tifffile.imwrite(tmp_path / "float.tif", pixels / np.float32(65535), photometric="rgb")
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    vips.loaded.cache_clear()
+    try:
+        for name in ("a.png", "a.tif", "float.tif"):
+            with pytest.raises(ValueError, match="16-bit colours and colour profiles need libvips") as told:
+                im.read_picture(tmp_path / name)
+            assert "damaged" not in str(told.value)
+        with pytest.raises(ValueError, match="need libvips"):
+            im.write(tmp_path / "b.png", pixels, metadata={})
+    finally:
+        vips.loaded.cache_clear()

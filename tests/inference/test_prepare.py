@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import thermal_file
 from ditfuse_jax.inference import prepare
 from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.registration import fixed, geometry
@@ -162,6 +163,33 @@ def test_thermal_counts_are_stretched_and_the_range_is_told(tmp_path):
     assert shared.low == pytest.approx(low, abs=1)
     assert shared.high == pytest.approx(high + 100, abs=1)
     assert prepare.one_range(files[2:]) is None
+
+
+def test_one_radiometric_jpeg_is_a_pair_of_a_photograph_and_degrees(tmp_path):
+    counts, file = 12000 + infrared(draw())[::2, ::2, 0].astype(np.uint16) * 9, tmp_path / "a.jpg"
+    records = {1: thermal_file.counts_record(counts, "raw"), 32: thermal_file.camera_record()}
+    thermal_file.write(file, records | {14: thermal_file.photo_record(draw())})
+    for given in (file, str(file), [file]):
+        ready = prepare.prepare(given, kind=INFRARED, how=Preparation())
+        visible, thermal = pixels(ready)
+        assert np.abs(visible.astype(int) - draw()).mean() < 2  # JPEG
+        assert thermal.dtype == np.uint16
+        assert thermal.shape == (240, 320, 3)
+        assert "image 2 holds degrees 151.4" in ready.told.notes[0]
+    known = np.corrcoef(thermal[..., 0].ravel(), infrared(draw())[..., 0].ravel())[0, 1]
+    assert known > 0.98
+    beside = prepare.prepare((draw()[::2, ::2], file), kind=INFRARED, how=Preparation())
+    assert beside[1].pixels.shape == (120, 160, 3)
+    with pytest.raises(ValueError, match="a.jpg is a visible and an infrared picture in one; fuse it with"):
+        prepare.prepare(file, kind=FOCUS, how=Preparation())
+
+
+def test_steady_frames_are_of_pairs():
+    with pytest.raises(ValueError, match="steady is for frames of two pictures, not 3"):
+        prepare.prepare([draw()] * 3, kind=FOCUS, how=Preparation(steady=True))
+    bad = ("nowhere.png", draw())  # left to the error of its own row
+    ready = prepare.prepare((draw(), draw()), kind=INFRARED, how=Preparation(steady=True), before=bad)
+    np.testing.assert_array_equal(ready[0].pixels, draw())
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from ditfuse_jax import image
 from ditfuse_jax.image import Origin
-from ditfuse_jax.inference import stack
+from ditfuse_jax.inference import prepare, stack
+from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.task import request
+from drawn import draw
 
 FOCUS, EXPOSURE = request(task="mff"), request(task="mef")
 
@@ -111,3 +115,25 @@ def test_pictures_of_different_sizes_are_named():
     pictures = [np.zeros((16, width, 3), np.uint8) for width in (16, 16, 24)]
     with pytest.raises(ValueError, match="image 1 16 x 16 and image 3 24 x 16; register the stack"):
         stack.fuse(Model(), pictures, FOCUS, strength=1.0)
+
+
+def peak(folder, count):
+    """Bytes of NumPy's arrays, at the most, while a stack of files is prepared and fused."""
+    files = [folder / f"{number}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        shot = np.roll(draw(size=(96, 128)), 3 * number, axis=1)  # a hand that moves
+        shot[10 + 6 * number : 24 + 6 * number, 20:40] = 250  # and a thing that does
+        image.write(file, shot, metadata={})
+    tracemalloc.start()
+    ready = prepare.prepare(files, kind="multi-exposure", how=Preparation(align="auto", deghost="auto"))
+    made = stack.fuse(lambda two, *_: Model()(two, *_), ready, EXPOSURE, strength=1.0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(source.matrix is not None for source in ready.sources) == count - 1
+    return most, made.image.nbytes
+
+
+def test_a_longer_stack_takes_no_more_memory(tmp_path):
+    """Six pictures more take less than one: a matrix and a bit a pixel each, where something moved."""
+    (few, one), (many, _) = peak(tmp_path, 4), peak(tmp_path, 10)
+    assert many - few < one
