@@ -95,7 +95,9 @@ def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
 
 
 def _longest_prompt(mixture: Mixture, tokenizer) -> str:
-    text, words = prompts.longest_prompt(mixture.config, tokenizer)
+    given = ((text, words) for text, words, _ in prompts.given_prompts(mixture, tokenizer))
+    found = (prompts.longest_prompt(mixture.config, tokenizer), *given)
+    text, words = max(found, key=lambda one: one[1])
     return f"longest prompt: {words} text tokens (max_text_tokens {mixture.config.max_text_tokens}): {text!r}"
 
 
