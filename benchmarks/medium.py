@@ -35,6 +35,25 @@ def build() -> nnx.State:
     return nnx.split(model)[1]
 
 
+def diffusers_model(params: nnx.State):
+    """OmniGenTransformer2DModel with our weights."""
+    from diffusers import OmniGenTransformer2DModel
+
+    factors = {"short_factor": list(CONFIG.short_factor), "long_factor": list(CONFIG.long_factor)}
+    model = OmniGenTransformer2DModel(
+        hidden_size=CONFIG.width,
+        intermediate_size=CONFIG.mlp_width,
+        num_layers=CONFIG.num_layers,
+        num_attention_heads=CONFIG.num_heads,
+        num_key_value_heads=CONFIG.num_kv_heads,
+        vocab_size=CONFIG.vocab_size,
+        rope_scaling=factors,
+    )
+    table = {"patch_embedding.pos_embed": model.patch_embedding.pos_embed}
+    model.load_state_dict(to_diffusers(params) | table, strict=True)
+    return model
+
+
 def to_diffusers(params: nnx.State) -> dict:
     """Our weights under the names and in the layout of OmniGenTransformer2DModel."""
     import torch  # only where PyTorch is compared

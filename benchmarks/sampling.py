@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, OmniGenTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 from flax import nnx
-from medium import CONFIG, SIDE, build, to_diffusers
+from medium import CONFIG, SIDE, build, diffusers_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -61,19 +61,7 @@ class PyTorch:
     """The denoising loop of diffusers' OmniGenPipeline on inputs that are prepared once."""
 
     def __init__(self, params: nnx.State, dtype: torch.dtype, prompt: Prompt, sources: np.ndarray):
-        factors = {"short_factor": list(CONFIG.short_factor), "long_factor": list(CONFIG.long_factor)}
-        model = OmniGenTransformer2DModel(
-            hidden_size=CONFIG.width,
-            intermediate_size=CONFIG.mlp_width,
-            num_layers=CONFIG.num_layers,
-            num_attention_heads=CONFIG.num_heads,
-            num_key_value_heads=CONFIG.num_kv_heads,
-            vocab_size=CONFIG.vocab_size,
-            rope_scaling=factors,
-        )
-        state = to_diffusers(params) | {"patch_embedding.pos_embed": model.patch_embedding.pos_embed}
-        model.load_state_dict(state, strict=True)
-        self.model = model.to(dtype).eval()
+        self.model = diffusers_model(params).to(dtype).eval()
         self.dtype = dtype
         self.inputs = self.prepare(prompt, sources)
 

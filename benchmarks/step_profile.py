@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 
 import jax
-
-import training
+import training_step
 
 # What XLA calls an operation -> what it is; the first that fits.
 GROUPS = (
@@ -78,7 +77,7 @@ def main():
     )
     parser.add_argument("--steps", type=int, default=3)
     args = parser.parse_args()
-    step = training.demo_side("draws")
+    step = training_step.demo_side("draws")
     hlo = step.step.lower(step.params, step.opt_state, step.frozen, step.inputs).compile().as_text()
     step()
     with tempfile.TemporaryDirectory() as folder:

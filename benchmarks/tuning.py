@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from training_step import demo_side
 
-import training
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
@@ -36,7 +36,7 @@ def here() -> Tuning:
 
 def adapter_pair() -> tuple[Callable, Callable]:
     """The training step with an adapter, joined to its kernels and not."""
-    return training.demo_side("lora"), training.demo_side("lora", joins_adapter=PORTABLE.joins_adapter)
+    return demo_side("lora"), demo_side("lora", joins_adapter=PORTABLE.joins_adapter)
 
 
 def attention_pair(name: str) -> tuple[Callable, Callable]:

@@ -9,6 +9,8 @@ clone                     site-packages
 """
 
 import importlib
+import runpy
+import traceback
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,18 @@ def run_file(name: Path) -> Path:
     shipped = folder("configs") / f"{name.stem}.py"
     named = str(name.parent) in (".", "configs") and name.suffix in ("", ".py")
     return shipped if named and not name.is_file() and shipped.is_file() else name
+
+
+def assigned(file: Path) -> dict:
+    """The names that a run file assigns. An error in it is a ValueError naming file and line."""
+    try:
+        return runpy.run_path(str(file))
+    except ValueError:
+        raise  # settings name what is wrong with them
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else 1
+        raise ValueError(f"{file}:{line}: {type(error).__name__}: {error}") from error
 
 
 def converter(module: str) -> ModuleType:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small part of benchmarks/fuzz.py: damaged files and kill -9 end in a sentence, nothing is half there."""
 
+import time
 import warnings
 
 import pytest
@@ -63,4 +64,12 @@ def test_a_hang_is_a_fault(fuzz, monkeypatch):
             pass
 
     assert fuzz.outcome(hang, faults, "loop") == "hang"
-    assert faults == ["loop: more than 1 s"]
+    assert faults == ["loop: more than 1 s of processor time or 600 s"]
+
+
+def test_waiting_for_ever_is_a_hang_and_waiting_for_a_busy_machine_is_none(fuzz, monkeypatch):
+    monkeypatch.setattr(fuzz, "SECONDS", 1)
+    monkeypatch.setattr(fuzz, "PATIENCE", 3)
+    faults = []
+    assert fuzz.outcome(lambda: time.sleep(2), faults, "short") == "read"
+    assert fuzz.outcome(lambda: time.sleep(30), faults, "long") == "hang"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ditfuse_jax import places
+from ditfuse_jax.data.__main__ import read_config
+from ditfuse_jax.training.config import load
 from runs import PROJECT
 
 
@@ -39,3 +41,20 @@ def test_the_converter_is_found_in_a_clone_that_is_not_installed(tmp_path):
     command = [sys.executable, "-S", "-c", code]
     found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()) == PROJECT / "convert" / "__main__.py"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("\nconfig = 1 / 0", "run.py:2: ZeroDivisionError: division by zero"),
+        ("\n\ndef", "run.py:3: SyntaxError: "),
+        ("import absent_package", "run.py:1: ModuleNotFoundError: "),
+        ("from ditfuse_jax.training.config import TrainConfig\nTrainConfig(step=3)", "run.py:2: TypeError: "),
+    ],
+)
+@pytest.mark.parametrize("load", [load, read_config])
+def test_an_error_in_a_run_file_is_named_by_its_line(tmp_path, load, content, told):
+    file = tmp_path / "run.py"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=told):
+        load(file)

@@ -283,7 +283,8 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
     from ditfuse_jax.inference import jobs, pretrained, stack, terminal, thermal
-    from ditfuse_jax.inference.fuse import DiTFuse, check
+    from ditfuse_jax.inference.forecast import check
+    from ditfuse_jax.inference.fuse import DiTFuse
     from ditfuse_jax.prompt import kind_of
 
     flags.checkpoint = pretrained.on_command_line(flags.checkpoint)

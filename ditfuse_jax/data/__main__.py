@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import runpy
 import sys
 import time
 from pathlib import Path
@@ -31,13 +30,13 @@ class Asked(NamedTuple):
 def read_config(name: str) -> Asked:
     """The mixture of a run file (its `config`, or `config.mixture`), named as `train.py --config` names it.
 
-    Raises ValueError when there is no such file, or it assigns no such thing.
+    Raises ValueError when there is no such file, for an error in it, or when it assigns no such thing.
     """
     file = places.run_file(Path(name))
     if not file.is_file():
         known = sorted(run.stem for run in places.folder("configs").glob("*.py"))
         raise ValueError(f"{name!r} is no file{closest(name, known)}; runs are {', '.join(known)}")
-    config = runpy.run_path(str(file)).get("config")
+    config = places.assigned(file).get("config")
     mixture = getattr(config, "mixture", config)
     if not isinstance(mixture, MixtureConfig):
         raise ValueError(f"{name} assigns no `config` with a mixture of image sources")
@@ -95,7 +94,9 @@ def _inspect(listing: sources.Listing) -> tuple[str, list[str]]:
 
 
 def _longest_prompt(mixture: Mixture, tokenizer) -> str:
-    text, words = prompts.longest_prompt(mixture.config, tokenizer)
+    given = ((text, words) for text, words, _ in prompts.given_prompts(mixture, tokenizer))
+    found = (prompts.longest_prompt(mixture.config, tokenizer), *given)
+    text, words = max(found, key=lambda one: one[1])
     return f"longest prompt: {words} text tokens (max_text_tokens {mixture.config.max_text_tokens}): {text!r}"
 
 

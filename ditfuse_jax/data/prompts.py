@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts of samples as rows of tokens, how long these are, and whether all prompts of a run fit."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ditfuse_jax import prompt
@@ -21,11 +23,17 @@ def check_prompts(cfg: MixtureConfig, tokenizer) -> None:
 
 def check_given(mixture: Mixture, tokenizer) -> None:
     """ValueError, naming file and line, when an instruction of a JSONL file has too many tokens."""
+    for text, words, where in given_prompts(mixture, tokenizer):
+        _check_length(text, words, mixture.config, f"{where}: ")
+
+
+def given_prompts(mixture: Mixture, tokenizer) -> Iterator[tuple[str, int, str]]:
+    """Each instruction of the JSONL files once: the text, its text tokens, file and line."""
     for listing in mixture.listings:
         first = {item.instruction: item for item in reversed(listing.items) if item.instruction is not None}
         for item in first.values():
             row = prompt.encode(item.instruction, (1,) * len(item.images), tokenizer)
-            _check_length(item.instruction, _text_tokens(row), mixture.config, f"{item.where}: ")
+            yield item.instruction, _text_tokens(row), item.where
 
 
 def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:

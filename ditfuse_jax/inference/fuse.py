@@ -3,7 +3,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,11 @@ from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import (
     arrays,
+    forecast,
     marks,
-    overview,
     passes,
     prepare,
     pretrained,
-    sampler,
     scene,
     settings,
     shapes,
@@ -34,16 +32,15 @@ from ditfuse_jax.inference import (
 )
 from ditfuse_jax.inference.network import Network, read_network
 from ditfuse_jax.inference.passes import Networks, Run, Sources
-from ditfuse_jax.inference.plan import Plan, plan
+from ditfuse_jax.inference.plan import Plan
 from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.inference.prepare import Prepared
 from ditfuse_jax.inference.results import Fused, finished, tiled, whole
 from ditfuse_jax.inference.timings import Stopwatch
-from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.prompt import NUM_SOURCES, check_vocabulary, kind_of, load_tokenizer, render
+from ditfuse_jax.prompt import check_vocabulary, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
 
 
@@ -208,33 +205,17 @@ class DiTFuse:
         **options,
     ) -> Iterator[Fused]:
         """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
-        depth = {"bits": _checked_bits(bits), "maps": maps}
+        depth = {"bits": settings.checked_bits(bits), "maps": maps}
         if stack.is_stack(images):
-            yield from self._fuse_stacks(images, prompts, seed, noise, on_step, depth, options)
+            if noise is not None:
+                raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
+            strength, how = self.settings(**options).fidelity, {"seed": seed, "on_step": on_step, **depth}
+            yield from stack.results(self.fuse_prompts, images, prompts, strength=strength, **how, **options)
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
         for (result,) in self._fuse([images], batches, [seed], [noise], watch, depth, options):
             yield result
-
-    def _fuse_stacks(self, images, prompts, seed, noise, on_step, depth, options) -> Iterator[Fused]:
-        """A stack after the other, of the same pictures."""
-        if noise is not None:
-            raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
-        strength = self.settings(**options).fidelity
-
-        def one(prompt: str) -> Fused:
-            count = itertools.count(1)  # over all decisions
-            watch = on_step and (lambda _, latents: on_step(next(count), latents))
-
-            def pair(two, words: str, bits: int) -> Fused:
-                how = {"seed": seed, "on_step": watch, "bits": bits}
-                return next(self.fuse_prompts(two, [words], **how, **options))
-
-            made = stack.fuse(pair, images, render(prompt), strength=strength, bits=depth["bits"])
-            return made if depth["maps"] else made._replace(pixels=None, weights=None, invented=None)
-
-        yield from map(one, prompts)
 
     def fuse_batch(
         self,
@@ -251,8 +232,7 @@ class DiTFuse:
         """Fuses several pairs, of any sizes, on one batch axis; results equal those of `fuse` within 1e-4.
 
         pairs: the images of each fusion, with a prompt for each; with a stack among them, one is made after
-        the other. One seed is every pair's, a list gives each
-        its own; likewise noise. Other arguments as in `fuse`.
+        the other. One seed is every pair's, a list gives each its own; likewise noise. Else as in `fuse`.
         """
         if not len(pairs) == len(prompts) > 0:
             raise ValueError(f"{len(pairs)} pairs and {len(prompts)} prompts; give one prompt per pair")
@@ -266,7 +246,7 @@ class DiTFuse:
             made = (self.fuse_prompts(p, [words], seed=s, **how, **options) for p, words, s in each)
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
-        depth = {"bits": _checked_bits(bits), "maps": maps}
+        depth = {"bits": settings.checked_bits(bits), "maps": maps}
         return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))
 
     def _fuse(self, pairs, batches, seeds, given, on_step, depth, options) -> Iterator[list[Fused]]:
@@ -298,31 +278,7 @@ class DiTFuse:
         bits: of sources and result. maps: as in `fuse`.
         """
         chosen = self.settings(**options)
-        names = branches(Guidance(chosen.guidance, chosen.image_guidance))
-        tiling = shapes.choose_tiles(height, width, self.config.shapes, chosen)
-        sizes = (
-            Geometry((height, width), tiling.tile, tiling.tile)
-            if tiling
-            else shapes.choose(height, width, self.config.shapes, max_side=chosen.max_side)
-        )
-        cells = (side // self.config.vae.factor for side in sizes.padded)
-        empty = np.zeros((NUM_SOURCES, *cells, self.config.vae.latent_channels), np.float32)
-        rows = sampler.layout([sampler.Row(render(prompt), empty)], names, self.tokenizer)
-        leaves = jax.tree.leaves((self.transformer.params, self.vae.params))
-        stored = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
-        return plan(
-            self.config,
-            rows,
-            names,
-            geometry=sizes,
-            tiling=tiling,
-            overview=overview.wanted(kind_of(render(prompt)), tiling),
-            settings=chosen,
-            sizes=stored,
-            max_scores=self.transformer.tuning.max_scores,
-            bits=bits,
-            maps=maps,
-        )
+        return forecast.plan(self.networks, (height, width), prompt, chosen, bits=bits, maps=maps)
 
     def settings(self, **options) -> SamplingConfig:
         """The options over the checkpoint's settings, checked."""
@@ -343,23 +299,3 @@ class DiTFuse:
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
-
-
-def _checked_bits(bits: str | int) -> str:
-    if str(bits) not in image.BITS:
-        raise ValueError(f"bits {bits!r} is not one of {', '.join(image.BITS)}")
-    return str(bits)
-
-
-def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:
-    """The options over the settings of a checkpoint folder; ValueError for options and pictures it cannot do.
-
-    Reads its config.json and the pictures' headers alone, so that a long loading does not end in an error.
-    """
-    config = read_config(Path(folder or DEMO))
-    chosen = settings.choose(config, options)
-    for picture in pictures:
-        size = image.read_size(picture)
-        if shapes.choose_tiles(*size, config.shapes, chosen) is None:
-            shapes.choose(*size, config.shapes, max_side=chosen.max_side)
-    return chosen

@@ -9,8 +9,9 @@
 Which picture comes when follows from sharpness or brightness, never from its name.
 """
 
+import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from ditfuse_jax.image import Origin, Picture
 from ditfuse_jax.inference.scene import in_colours_of
 from ditfuse_jax.inference.scene import plain as plain_origin
 from ditfuse_jax.inference.timings import Timings
-from ditfuse_jax.prompt import kind_of
+from ditfuse_jax.prompt import kind_of, render
 from ditfuse_jax.task import only_chooses, request
 
 MOST = 100  # pictures
@@ -93,6 +94,36 @@ def order(looks: Sequence[Look], kind: str | None) -> list[int]:
     if kind == "multi-focus":
         return sorted(indices, key=lambda i: -looks[i].sharpness)
     return list(indices)
+
+
+def results(
+    fuse_prompts: Callable,
+    images: Sequence,
+    prompts: Sequence[str],
+    *,
+    strength: float,
+    on_step: Callable | None,
+    bits: str,
+    maps: bool,
+    **how,
+) -> Iterator:
+    """The `Fused` of a stack for each prompt, as `DiTFuse.fuse_prompts` gives them.
+
+    fuse_prompts: what fuses two of its pictures. strength: the fidelity. on_step: counted on over all
+    decisions. how: seed and options, the same for every decision.
+    """
+
+    def one(prompt: str):
+        count = itertools.count(1)
+        watch = on_step and (lambda _, latents: on_step(next(count), latents))
+
+        def pair(two, words: str, bits: int):
+            return next(fuse_prompts(two, [words], on_step=watch, bits=bits, **how))
+
+        made = fuse(pair, images, render(prompt), strength=strength, bits=bits)
+        return made if maps else made._replace(pixels=None, weights=None, invented=None)
+
+    yield from map(one, prompts)
 
 
 def fuse(pair: Callable, images: Sequence, prompt: str, *, strength: float, bits: str = "auto"):

@@ -4,6 +4,7 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -62,22 +63,23 @@ def progress(num_jobs: int, steps: int, *, verbose: bool = False):
         def on_done(job: Job, result: Fused):
             bar.total += bar.n - due  # without those of copied tiles
             count_one()
-            spent = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timings._asdict().items())
-            tqdm.write(f"seconds     {spent}", file=sys.stdout)
-            for file in (*job.files, *filter(None, [job.alignment])):
-                tqdm.write(f"written     {file}", file=sys.stdout)
-            if result.explained is not None:
-                tqdm.write(
-                    f"explained   {result.explained:.1%} of the pixels by the sources", file=sys.stdout
-                )
+            for line in told_of(job, result):
+                tqdm.write(line, file=sys.stdout)
 
-        yield Watch(
-            on_plan=on_plan,
-            on_step=lambda: bar.update() and None,
-            on_done=on_done,
-            on_failure=on_failure,
-            on_note=on_note,
-        )
+        def on_step():
+            bar.update()
+
+        yield Watch(on_plan, on_step, on_done, on_failure, on_note)
+
+
+def told_of(job: Job, result: Fused) -> Iterator[str]:
+    """The lines of a picture that is made."""
+    spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.timings._asdict().items())
+    yield f"seconds     {spent}"
+    for file in (*job.files, *filter(None, [job.alignment])):
+        yield f"written     {file}"
+    if result.explained is not None:
+        yield f"explained   {result.explained:.1%} of the pixels by the sources"
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 
 import ast
 import contextlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ditfuse_jax import places
 from ditfuse_jax.bounds import check
 from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig, closest, from_dict, one_of, to_dict
 from ditfuse_jax.data.config import MOST_SIDE, MixtureConfig
@@ -167,16 +167,14 @@ FREE = (*POSITIVE[3:], "workers", "validate_every", "init", "needs_init", "init_
 
 
 def load(path: Path) -> TrainConfig:
-    """The `config` of a run file; ValueError when the file or the name is missing."""
+    """The `config` of a run file; ValueError for an error in it, and when the file or the name is missing."""
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ValueError(f"no config file {path}{closest(path.stem, known)}; the runs are configs/*.py")
-    spec = importlib.util.spec_from_file_location(f"run_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not isinstance(getattr(module, "config", None), TrainConfig):
+    config = places.assigned(path).get("config")
+    if not isinstance(config, TrainConfig):
         raise ValueError(f"{path} does not assign `config = TrainConfig(...)`")
-    return module.config
+    return config
 
 
 def override(config: TrainConfig, assignments: list[str]) -> TrainConfig:

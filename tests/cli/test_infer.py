@@ -14,7 +14,7 @@ from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image
 from ditfuse_jax.data import segmentation
-from ditfuse_jax.inference import fuse
+from ditfuse_jax.inference import forecast, fuse
 from ditfuse_jax.inference import jobs as job
 from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.prompt import SOURCES
@@ -172,10 +172,12 @@ def test_sizes_out_of_bounds_are_refused_before_loading(
 
 
 def test_the_default_checkpoint_is_the_one_that_ships(infer, folder, pair, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fuse, "DEMO", folder)
+    for module in (fuse, forecast):
+        monkeypatch.setattr(module, "DEMO", folder)
     assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 0
     assert "checkpoint  tiny-" in capsys.readouterr().out
-    monkeypatch.setattr(fuse, "DEMO", tmp_path)
+    for module in (fuse, forecast):
+        monkeypatch.setattr(module, "DEMO", tmp_path)
     assert infer.main([*pair, *FAST, "--out", str(tmp_path / "out.png")]) == 2
     assert f"{tmp_path} has no config.json, so it is no checkpoint folder" in capsys.readouterr().err
 

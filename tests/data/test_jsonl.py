@@ -75,3 +75,14 @@ def test_check_refuses_what_training_refuses(root, tmp_path, capsys, name):
     number = 1 + content.count(b"\n")
     assert f"train.jsonl:{number}: " in told
     assert "no bad files" not in told
+
+
+def test_the_longest_prompt_may_be_one_of_the_file(root, tmp_path, capsys):
+    both = [GOOD | {"input_images": ["photos/p00.jpg"] * 2, "output_image": "photos/p00.jpg"}] * 2
+    both[1] = both[1] | {"instruction": f"{BOTH} and keep each of the small lights of the harbour"}
+    (root / "train.jsonl").write_text("\n".join(map(json.dumps, both)))
+    (tmp_path / "run.py").write_text(RUN)
+    assert command(["check", str(tmp_path / "run.py"), "--data", str(root)], "data") == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("longest prompt: ")]
+    assert "the small lights of the harbour" in told
+    assert not told.startswith("longest prompt: 0 ")
