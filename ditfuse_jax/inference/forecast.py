@@ -11,8 +11,8 @@ from ditfuse_jax import image
 from ditfuse_jax.checkpoints.folder import read_config
 from ditfuse_jax.config import DEMO, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import plan as costs
 from ditfuse_jax.inference import overview, sampler, settings, shapes
+from ditfuse_jax.inference import plan as costs
 from ditfuse_jax.inference.passes import Networks
 from ditfuse_jax.inference.plan import Plan
 from ditfuse_jax.models.flow import Guidance, branches
