@@ -36,9 +36,7 @@ DEMO_STEPS = ("plain", "ours", "draws")
 
 
 class PyTorch:
-    """OmniGen's training step on diffusers' transformer: mean square error of the velocity, clipping,
-    AdamW.
-    """
+    """OmniGen's training step on diffusers' transformer: error of the velocity, clipping, AdamW."""
 
     def __init__(self, state, inputs: Inputs, dtype: str, lora: bool):
         import torch
