@@ -71,9 +71,7 @@ def attention_flops(cfg: TransformerConfig, batch: int, queries: int, keys: int)
 
 
 def peak_run(cfg: TransformerConfig, rows: int, dtype: str):
-    """The four products of a block, num_layers times, on `rows` tokens; each needs the one before, nothing
-    else runs.
-    """
+    """Nothing but the four products of a block, num_layers times, on `rows` tokens, one after the other."""
     shapes = [
         (cfg.width, 3 * cfg.width),
         (cfg.width, cfg.width),

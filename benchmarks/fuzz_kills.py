@@ -15,7 +15,7 @@ from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.training.resume import Checkpoints
 
 PROJECT = Path(__file__).resolve().parents[1]
-PATIENCE = 300  # seconds until a process that says nothing counts as hanging
+PATIENCE = 1800  # seconds until a process counts as hanging; a busy machine takes long to compile a step
 PICTURES = """
 import numpy as np, sys
 from ditfuse_jax import image
@@ -60,7 +60,12 @@ def kill(rng: np.random.Generator, kind: str, folder: Path, published: Path) -> 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
+    shared = {  # compiled programs, by all that is killed
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    ours = {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
+    environment = shared | os.environ | ours
     process = subprocess.Popen(command(kind, folder, published), cwd=PROJECT, env=environment, **pipes)
     start, ready = time.monotonic(), "step 3/" if kind == "train" else "ready"
     seen = []
@@ -73,7 +78,8 @@ def kill(rng: np.random.Generator, kind: str, folder: Path, published: Path) -> 
     process.kill()
     process.communicate()
     if early is not None or not seen or not seen[-1].startswith(ready):
-        return f"{kind}: it ended by itself: {''.join(seen)[-500:]}"
+        what = "it was not ready" if early is None else "it ended by itself"
+        return f"{kind}: {what} after {time.monotonic() - start:.0f} s: {''.join(seen)[-500:]}"
     return partial(kind, folder)
 
 

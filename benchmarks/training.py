@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -36,9 +37,7 @@ DEMO_STEPS = ("plain", "ours", "draws")
 
 
 class PyTorch:
-    """OmniGen's training step on diffusers' transformer: mean square error of the velocity, clipping,
-    AdamW.
-    """
+    """OmniGen's training step on diffusers' transformer: error of the velocity, clipping, AdamW."""
 
     def __init__(self, state, inputs: Inputs, dtype: str, lora: bool):
         import torch
@@ -106,7 +105,8 @@ def side(name: str, mode: str, dtype: str, rows: int) -> "Here | PyTorch":
 
 
 def serve(name: str, mode: str, dtype: str, rows: int) -> None:
-    """A step for each line of standard input; prints its loss and seconds, and at the end the peak memory.
+    """A step for each line of standard input; prints its loss, its seconds and those of the processor, and at
+    the end the peak memory.
 
     Memory is what the weights and the steps add to a process that has imported everything.
     """
@@ -116,9 +116,9 @@ def serve(name: str, mode: str, dtype: str, rows: int) -> None:
     before = resident("VmRSS")
     step = side(name, mode, dtype, rows)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         loss = step()
-        print(loss, time.perf_counter() - start, flush=True)
+        print(loss, time.perf_counter() - start, time.process_time() - spent, flush=True)
     print(resident("VmHWM") - before)
 
 
@@ -128,20 +128,27 @@ def resident(which: str) -> float:
     return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) * 1024 / 1e9
 
 
+class Step(NamedTuple):
+    loss: float
+    seconds: float
+    processor: float  # seconds of all cores
+
+
 class Process:
     """One side, which makes a step when told to."""
 
-    def __init__(self, name: str, mode: str, dtype: str, rows: int):
+    def __init__(self, name: str, mode: str, dtype: str, rows: int, *, flags: str | None = None):
+        """flags: for XLA; default: those of train.py."""
         options = ["--serve", name, "--mode", mode, "--dtype", dtype, "--rows", str(rows)]
         command = [sys.executable, __file__, *options]
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        given = {} if flags is None else {"XLA_FLAGS": flags, "DITFUSE_FLAGS": "as given"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.child = subprocess.Popen(command, env=os.environ | given, **pipes)
 
-    def step(self) -> tuple[float, float]:
-        """Its loss and its seconds."""
+    def step(self) -> Step:
         self.child.stdin.write("\n")
         self.child.stdin.flush()
-        loss, seconds = map(float, self.child.stdout.readline().split())
-        return loss, seconds
+        return Step(*map(float, self.child.stdout.readline().split()))
 
     def end(self) -> float:
         """GB of memory at its peak."""
@@ -151,7 +158,7 @@ class Process:
 def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     """Both sides in turns."""
     both = {name: Process(name, mode, dtype, rows) for name in ("torch", "here")}
-    first = {name: process.step()[0] for name, process in both.items()}
+    first = {name: process.step().loss for name, process in both.items()}
     error = abs(first["here"] / first["torch"] - 1)
     if error > (1e-4 if dtype == "float32" else 2e-2):
         raise SystemExit(f"losses {first} differ by {error:.1e}: the two sides do not compute the same")
@@ -162,7 +169,7 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     for _ in range(rounds):
         for name, process in both.items():
             process.step()
-            seconds[name] += [process.step()[1] for _ in range(TURN)]
+            seconds[name] += [process.step().seconds for _ in range(TURN)]
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     memory = {name: process.end() for name, process in both.items()}
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None

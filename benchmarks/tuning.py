@@ -6,12 +6,14 @@
 All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
 wall-clock and of processor time, without over with: over 1 is a gain. The programs are the training step of
 configs/demo.py (128 px, without the VAE) with an adapter on all linear layers, and attention alone in the
-shapes of that step. For `hoists` it is the memory of a prefix of the 192 M model in bfloat16.
+shapes of that step. For `hoists` it is the memory of a prefix of the 192 M model in bfloat16, for `flags` the
+LoRA step of that model in float32, in two processes, with the XLA flags of train.py and without.
 """
 
 import argparse
 import dataclasses
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from training_step import demo_side
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
+from training import Process
 
 ROWS, PREFIX, SUFFIX, HEADS, HEAD_DIM = 16, 208, 65, 4, 64  # configs/demo.py at 128 px, one draw a row
 
@@ -64,10 +67,25 @@ def seconds(run: Callable) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def compare_flags(rounds: int) -> None:
+    """XLA's flags of train.py, which `cli/environment.py` has set here already."""
+    pair = [Process("here", "lora", "float32", 1, flags=flags) for flags in (os.environ["XLA_FLAGS"], "")]
+    for process in pair:
+        process.step()
+    steps = [[process.step() for process in pair] for _ in range(rounds)]
+    tell("flags", *np.array([[step[1:] for step in both] for both in steps]).transpose(1, 2, 0))
+    for process in pair:
+        process.end()
+
+
 def compare(name: str, pair: tuple[Callable, Callable], rounds: int) -> None:
     for run in pair:
         seconds(run)
-    with_, without = np.array([[seconds(run) for run in pair] for _ in range(rounds)]).transpose(1, 2, 0)
+    tell(name, *np.array([[seconds(run) for run in pair] for _ in range(rounds)]).transpose(1, 2, 0))
+
+
+def tell(name: str, with_: np.ndarray, without: np.ndarray) -> None:
+    """Prints medians; with_, without: [2, rounds], wall-clock and processor time."""
     wall, cpu = (statistics.median(b) / statistics.median(a) for a, b in zip(with_, without, strict=True))
     print(
         f"{name:16} {statistics.median(with_[0]):8.4f} s   wall {wall:5.2f}x  processor {cpu:5.2f}x",
@@ -92,7 +110,7 @@ def memory_of_hoisting() -> None:
 
 
 def main() -> None:
-    names = ("split", "max_scores", "joins_adapter", "hoists")
+    names = ("split", "max_scores", "joins_adapter", "hoists", "flags")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -103,6 +121,8 @@ def main() -> None:
     for name in args.only:
         if name == "hoists":
             memory_of_hoisting()
+        elif name == "flags":
+            compare_flags(args.rounds)
         else:
             compare(name, adapter_pair() if name == "joins_adapter" else attention_pair(name), args.rounds)
 

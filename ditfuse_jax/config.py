@@ -26,8 +26,9 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """A low-rank adapter: W + scale * A B (paper eq. 3), scale = alpha / rank, or alpha / sqrt(rank) with
-    rsLoRA.
+    """A low-rank adapter: W + scale * A B (paper eq. 3).
+
+    scale = alpha / rank; alpha / sqrt(rank) with rsLoRA.
     """
 
     rank: int = 64
@@ -122,9 +123,7 @@ class TransformerConfig:
 
     @classmethod
     def omnigen_v1(cls, **changes) -> "TransformerConfig":
-        """Shitao/OmniGen-v1. Its LongRoPE factors are data of the checkpoint and come from its
-        config.json.
-        """
+        """Shitao/OmniGen-v1. Its LongRoPE factors come from the config.json of the checkpoint."""
         released = {
             "vocab_size": 32064,
             "width": 3072,

@@ -107,11 +107,10 @@ def check_vocabulary(tokenizer, vocab_size: int) -> None:
 
 
 def render(instruction: str, *, task: str | None = None, subtask: str | None = None) -> str:
-    """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6); without tags if
-    task is None.
+    """`[TASK]. <SUBTASK>. ` + the two image placeholders + the instruction (paper Fig. 6).
 
-    An instruction that already holds image placeholders is returned as it is. Raises ValueError where it
-    holds some that are mistyped, or not one for each source: the model would not see the sources.
+    Without a task there are no tags. An instruction that already holds image placeholders is returned as it
+    is. Raises ValueError where one is mistyped or missing: the model would not see that source.
     """
     if PLACEHOLDER.search(instruction) or MISTYPED.search(instruction):
         check_placeholders(instruction, NUM_SOURCES)
@@ -196,8 +195,9 @@ def encode(text: str, patch_counts: tuple[int, ...], tokenizer) -> Prompt:
 
 
 def collate(prompts: list[Prompt], *, length: int | None = None) -> Prompt:
-    """Stacks rows, left padded to `length` or to the longest. Raises ValueError when a row is longer than
-    `length`.
+    """Stacks rows, left padded to `length` or to the longest.
+
+    Raises ValueError when a row is longer than `length`.
     """
     longest = max(prompt.token_ids.shape[1] for prompt in prompts)
     length = length or longest

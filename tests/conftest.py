@@ -73,8 +73,9 @@ DATA = Path(os.environ.get("DITFUSE_DATA", Path(__file__).parents[2] / "shared" 
 
 
 def golden(name: str) -> Path:
-    """A reference file or folder: the small ones lie in tests/golden, the others in ../shared/golden; skips
-    without.
+    """A reference file or folder; skips without it.
+
+    The small ones lie in tests/golden, the others in ../shared/golden.
     """
     for folder in (SMALL, LARGE):
         if (folder / name).exists():

@@ -8,12 +8,8 @@ from collections.abc import Sequence
 
 from ditfuse_jax import text
 
-# Of XLA's YNN fusions only single products make a training step on CPU faster; so do wide vectors, where the
-# processor has them (docs/training.md).
-CPU_FLAGS = (
-    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    "--xla_cpu_prefer_vector_width=512",
-)
+# Of XLA's YNN fusions only single products make a training step on CPU faster (benchmarks/tuning.py).
+CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",)
 PARSE_FLAGS = "from jaxlib import xla_client; xla_client._xla.CompileOptions()"  # the cheapest call that does
 
 

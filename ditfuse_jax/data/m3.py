@@ -116,10 +116,10 @@ class Irregular(NamedTuple):
 
 
 def irregular(rng: np.random.Generator, image: np.ndarray) -> Irregular:
-    """Regions missing in one source, in the other, and in both, filled with uniform noise (the paper names
-    no fill).
+    """Regions missing in one source, in the other, and in both, filled with uniform noise.
 
-    Each kind is one to three brush strokes and covers roughly a tenth of the image.
+    The paper does not say what fills them. Each kind is one to three brush strokes and covers roughly a tenth
+    of the image.
     """
     shape = image.shape[:2]
     first, second, both = (_strokes(rng, shape) for _ in range(3))

@@ -51,8 +51,9 @@ def longest_prompt(cfg: MixtureConfig, tokenizer) -> tuple[str, int]:
 
 
 def _kinds(source: SourceConfig) -> list[tuple[str, str | None, int]]:
-    """Task, subtask and number of named objects of the instructions that a source can draw; of each wording
-    the one with most names.
+    """(task, subtask, number of named objects) of the instructions that a source can draw.
+
+    Of instructions that differ in the number alone, the one with the most objects.
     """
     if source.fuse == "given":
         return []

@@ -50,8 +50,8 @@ class MadeSample(NamedTuple):
 def make(mixture: Mixture, position: int, bucket: Bucket) -> MadeSample:
     """The sample at a place of the stream. A file that cannot be read is replaced by the next attempt's.
 
-    Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read, ValueError for data that contradicts
-    itself.
+    Raises BadFile when MAX_ATTEMPTS draws in a row cannot be read.
+    Raises ValueError for data that contradicts itself.
     """
     broken: list[BadFile] = []
     for attempt in range(MAX_ATTEMPTS):

@@ -20,8 +20,8 @@ class Window(NamedTuple):
 def draw(rng, size: tuple[int, int], shape: tuple[int, int], *, smallest: float, flip: bool) -> Window:
     """A window of the shape's aspect inside an image of (height, width) `size`.
 
-    Its side is uniform in [smallest, 1] of the largest that fits, its place uniform; mirrored by a fair coin
-    if `flip`.
+    Its side is uniform in [smallest, 1] of the largest that fits, its place is uniform.
+    With `flip` half of them are mirrored.
     """
     height, width = size
     largest = min(height / shape[0], width / shape[1])

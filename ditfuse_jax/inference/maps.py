@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps beside a fused picture as files: which source each pixel comes from, what no source explains, and what
-is marked.
+"""Maps beside a fused picture as files: the source of each pixel, what no source explains, what is marked.
 
 A PNG is grey, 8 bit: of the weights, 255 is the first source and 0 the second; of the invention, its levels;
 of a mask, 255 where it is marked.

@@ -22,8 +22,8 @@ def attention_mask(visible_until: jax.Array, num_padding: jax.Array, num_keys: i
 def suffix_visible_until(num_target: jax.Array, prefix_length: int, target_length: int) -> jax.Array:
     """int32 [B, 1 + P] for the time token and P target patches behind a prefix of `prefix_length` tokens.
 
-    The time token does not see the target; target patches see all but the padding patches from num_target
-    int32 [B] on.
+    The time token does not see the target. Target patches see all but the padding patches, which begin at
+    num_target, int32 [B].
     """
     time_token = jnp.full((num_target.shape[0], 1), prefix_length + 1, jnp.int32)
     target = jnp.broadcast_to(prefix_length + 1 + num_target[:, None], (num_target.shape[0], target_length))

@@ -64,8 +64,8 @@ def covered(matrix: np.ndarray, size: tuple[int, int], by: tuple[int, int]) -> n
 def rectangle(inside: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns of a large rectangle of True alone in bool [H, W], False along its borders.
 
-    The side with the largest share of False is cut away, again and again. Raises ValueError where nothing
-    is left.
+    The side with the largest share of False is cut away, again and again.
+    Raises ValueError where nothing is left.
     """
     top, left, (bottom, right) = 0, 0, inside.shape
     while top < bottom and left < right:

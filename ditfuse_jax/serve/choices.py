@@ -29,7 +29,7 @@ CONTRAST = {"Softer": "contrast-", AS_IT_IS: None, "Stronger": "contrast+"}
 FORMATS = {"PNG": "png", "TIFF": "tiff", "JPEG": "jpeg"}
 
 
-class Wish(NamedTuple):
+class Choices(NamedTuple):
     """The controls as the page hands them over."""
 
     kind: str
@@ -40,10 +40,10 @@ class Wish(NamedTuple):
     own: str  # free words
 
 
-def fields_of(wish: Wish) -> dict[str, str | None]:
+def fields_of(chosen: Choices) -> dict[str, str | None]:
     """The words of a request, see `order.words`; ValueError where they do not go together."""
-    light, contrast = LIGHT[wish.light], CONTRAST[wish.contrast]
-    thing, mark, own = ((text or "").strip() or None for text in (wish.thing, wish.mark, wish.own))
+    light, contrast = LIGHT[chosen.light], CONTRAST[chosen.contrast]
+    thing, mark, own = ((text or "").strip() or None for text in (chosen.thing, chosen.mark, chosen.own))
     if light and contrast:
         raise ValueError("Change light or contrast, one at a time; set the other back to 'As it is'.")
     if mark and (light or contrast or own):
@@ -52,7 +52,7 @@ def fields_of(wish: Wish) -> dict[str, str | None]:
         raise ValueError("Name the object in your own words, and leave 'Only this object' empty.")
     if thing and not (light or contrast):
         raise ValueError("'Only this object' goes with light or contrast; choose what to change about it.")
-    task = "seg" if mark else light or contrast or KINDS[wish.kind].task
+    task = "seg" if mark else light or contrast or KINDS[chosen.kind].task
     return {"task": task, "object": thing, "segment": mark, "prompt": own}
 
 

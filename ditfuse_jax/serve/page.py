@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from ditfuse_jax.serve import choices, visit
-from ditfuse_jax.serve.choices import AS_IT_IS, CONTRAST, FORMATS, KINDS, LIGHT, Wish
+from ditfuse_jax.serve.choices import AS_IT_IS, CONTRAST, FORMATS, KINDS, LIGHT, Choices
 from ditfuse_jax.serve.limits import Limits
 from ditfuse_jax.serve.visit import Moment, Wanted
 from ditfuse_jax.serve.visitors import Visitors
@@ -160,8 +160,8 @@ def connect(blocks: gr.Blocks, visitors: Visitors, controls: Controls, strip, re
 
     async def make(request: gr.Request, *values):
         asked = Controls(*values)
-        wish = Wish(asked.kind, asked.light, asked.contrast, asked.thing, asked.mark, asked.own)
-        wanted = Wanted(asked.files, wish, int(asked.seed or 0), asked.format)
+        chosen = Choices(asked.kind, asked.light, asked.contrast, asked.thing, asked.mark, asked.own)
+        wanted = Wanted(asked.files, chosen, int(asked.seed or 0), asked.format)
         async for moment in visit.moments(wanted, visitors, request.session_hash):
             yield changes(results, moment)
 

@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
     """What the controls say."""
 
     files: Sequence[str] | None  # below the folder of uploads
-    wish: choices.Wish
+    chosen: choices.Choices
     seed: int
     format: str
 
@@ -69,7 +69,7 @@ async def moments(wanted: Wanted, visitors: Visitors, visitor: str) -> AsyncIter
 def order_of(wanted: Wanted, visitors: Visitors) -> order.Order:
     """ValueError for what cannot be done."""
     worker, pictures = visitors.worker, named(wanted.files)
-    prompt = order.words(choices.fields_of(wanted.wish))
+    prompt = order.words(choices.fields_of(wanted.chosen))
     facts = order.metadata(worker.model, prompt, wanted.seed, {})
     kind = choices.FORMATS[wanted.format]
     files = [picture.file for picture in pictures]

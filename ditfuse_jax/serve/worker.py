@@ -48,8 +48,9 @@ class Ticket:
 
 
 class Worker:
-    """Starts its thread at once. `on_end(outcome, seconds, size)` is told of every batch: done, failed,
-    cancelled.
+    """Starts its thread at once.
+
+    on_end: called as on_end(outcome, seconds, size) after every batch; outcome: done, failed or cancelled.
     """
 
     def __init__(

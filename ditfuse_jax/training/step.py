@@ -174,7 +174,7 @@ def held_out_losses(
 
 @jax.jit
 def sizes(frozen: Frozen) -> dict[str, jax.Array]:
-    """{name: mean absolute value} of all that is frozen, by which it is known again."""
+    """{name: mean absolute value} of all that is frozen: its fingerprint."""
     parts = {f"{part}.{name}": x for part, params in frozen._asdict().items() for name, x in params.items()}
     return {name: jnp.abs(x.astype(jnp.float32)).mean() for name, x in parts.items()}
 

@@ -55,6 +55,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 def uninterrupted(place):
     code, output = train(place, place["folder"] / "whole")
     assert code == 0, output
+    assert "32x32 pixels" in output  # the size that it trains at
     assert "step 24/24" in output
     assert "samples/s" in output
     assert "MFU" in output

@@ -4,13 +4,13 @@
 import pytest
 
 from ditfuse_jax.serve import choices, order
-from ditfuse_jax.serve.choices import AS_IT_IS, KINDS, Wish
+from ditfuse_jax.serve.choices import AS_IT_IS, KINDS, Choices
 
-PLAIN = Wish(next(iter(KINDS)), AS_IT_IS, AS_IT_IS, "", "", "")
+PLAIN = Choices(next(iter(KINDS)), AS_IT_IS, AS_IT_IS, "", "", "")
 
 
 @pytest.mark.parametrize(
-    ("wish", "begins", "ends"),
+    ("changes", "begins", "ends"),
     [
         ({}, "[FUSION]. <MULTI-FOCUS>", "in which it is sharp."),
         ({"kind": "Visible and infrared"}, "[FUSION]. <MULTI-MODALITIES>", "of the visible image."),
@@ -25,14 +25,14 @@ PLAIN = Wish(next(iter(KINDS)), AS_IT_IS, AS_IT_IS, "", "", "")
         ({"own": None, "mark": None, "thing": None}, "[FUSION]", "sharp."),
     ],
 )
-def test_a_wish_is_a_prompt(wish, begins, ends):
-    prompt = order.words(choices.fields_of(PLAIN._replace(**wish)))
+def test_choices_are_a_prompt(changes, begins, ends):
+    prompt = order.words(choices.fields_of(PLAIN._replace(**changes)))
     assert prompt.startswith(begins)
     assert prompt.endswith(ends)
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("changes", "message"),
     [
         ({"light": "Darker", "contrast": "Softer"}, "Change light or contrast, one at a time"),
         ({"mark": "car", "light": "Darker"}, "Marking goes alone"),
@@ -40,9 +40,9 @@ def test_a_wish_is_a_prompt(wish, begins, ends):
         ({"thing": "car"}, "'Only this object' goes with light or contrast"),
     ],
 )
-def test_wishes_that_contradict_each_other(wish, message):
+def test_choices_that_contradict_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
-        choices.fields_of(PLAIN._replace(**wish))
+        choices.fields_of(PLAIN._replace(**changes))
 
 
 def test_every_kind_with_an_example_has_two_files():

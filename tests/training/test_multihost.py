@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two real processes with four virtual devices each, on loopback."""
+"""Two real processes with two virtual devices each, on loopback."""
 
 import json
 import socket
@@ -21,11 +21,13 @@ def place(tmp_path_factory):
         "--data",
         folder / "data",
         "--mesh",
-        "8",
+        "4",
     )
-    for setting in ("steps=4", "save_every=4", "validate_every=4", "validation_batches=1", "picture_steps=1"):
-        flags += ("--set", setting)
     return {"folder": folder, "flags": flags}
+
+
+def settings(*assignments):
+    return [word for one in assignments for word in ("--set", one)]
 
 
 def launch_two(place, workdir, *more):
@@ -44,9 +46,10 @@ def losses(workdir):
 
 
 def test_two_processes_train_as_one(place):
-    code, output = runs.train(*place["flags"], "--workdir", place["folder"] / "one")
+    once = settings("steps=4", "save_every=4", "validate_every=4", "validation_batches=1", "picture_steps=1")
+    code, output = runs.train(*place["flags"], *once, "--workdir", place["folder"] / "one")
     assert code == 0, output
-    processes = launch_two(place, place["folder"] / "two")
+    processes = launch_two(place, place["folder"] / "two", *once)
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     one, two = losses(place["folder"] / "one"), losses(place["folder"] / "two")
@@ -60,7 +63,9 @@ def test_two_processes_train_as_one(place):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_dead_process_ends_the_other(place, tmp_path, victim):
-    processes = launch_two(place, tmp_path, "--set", "steps=100000", "--set", "save_every=100000")
+    processes = launch_two(
+        place, tmp_path, *settings("steps=100000", "save_every=100000", "validate_every=0")
+    )
     assert any(line.startswith("step 2/") for line in processes[0].stdout)
     processes[victim].kill()
     output, _ = processes[1 - victim].communicate(timeout=PATIENCE)
