@@ -36,10 +36,11 @@ def shared(one: TrainConfig) -> str:
     """Start and length, which are the same in all runs."""
     start = f"the checkpoint {DiTFuse.load(one.init).checkpoint_id}" if one.init else "random weights"
     samples, bucket = one.steps * one.batch_size, one.mixture.buckets[0]
+    rows = f"{one.steps} steps of {one.batch_size} rows, {one.draws} noises a row"
     return (
-        f"Start: {start}, seed {one.seed}. Each {one.steps} steps of {one.batch_size} rows, {one.draws} noises "
-        f"a row: {samples} samples, {samples / one.mixture.epoch:g} epochs of {one.mixture.epoch}. Sides of "
-        f"{bucket.least[0]} to {bucket.height} pixels; rate {one.optim.learning_rate:g}, falling to zero."
+        f"Start: {start}, seed {one.seed}. Each {rows}: {samples} samples, {samples / one.mixture.epoch:g} "
+        f"epochs of {one.mixture.epoch}. Sides of {bucket.least[0]} to {bucket.height} pixels; rate "
+        f"{one.optim.learning_rate:g}, falling to zero."
     )
 
 
