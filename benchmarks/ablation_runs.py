@@ -80,9 +80,7 @@ def check_equal(configs: dict[str, TrainConfig]) -> None:
         if len(set(found.values())) > 1:
             raise SystemExit(f"the runs differ in {field}: {found}; train them again with equal flags")
     if len({(config.mixture.buckets, config.mixture.epoch) for config in configs.values()}) > 1:
-        raise SystemExit(
-            "the runs differ in --side or in the samples of an epoch; train them with equal flags"
-        )
+        raise SystemExit("the runs differ in sides or in samples of an epoch; train them with equal flags")
 
 
 def passes(config: TrainConfig, root: Path) -> dict[str, float]:

@@ -65,6 +65,7 @@ def measure(args: argparse.Namespace) -> None:
     names = [name for name in NAMES if (args.out / name).is_dir()]
     if not names:
         raise SystemExit(f"{args.out} holds no finished run; start with `train --out {args.out}`")
+    head = before_tables(args.page) if args.page else ""
     configs, root = {name: trained(args.out / "runs" / name) for name in names}, sources.data_root(args.data)
     check_equal(configs)
     told = io.StringIO()
@@ -78,10 +79,15 @@ def measure(args: argparse.Namespace) -> None:
             tell(measured)
     print(told.getvalue())
     if args.page:
-        head, mark, _ = args.page.read_text("utf-8").partition(MEASURED)
-        if not mark:
-            raise SystemExit(f"{args.page} has no line {MEASURED}; put it where the tables go")
-        tables.write(args.page, f"{head}{mark}\n{told.getvalue()}")
+        tables.write(args.page, f"{head}{MEASURED}\n{told.getvalue()}")
+
+
+def before_tables(page: Path) -> str:
+    """What a hand wrote. SystemExit where the page does not say where tables go."""
+    head, mark, _ = page.read_text("utf-8").partition(MEASURED)
+    if not mark:
+        raise SystemExit(f"{page} has no line {MEASURED}; put it where the tables go")
+    return head
 
 
 def main(words: list[str] | None = None) -> None:
