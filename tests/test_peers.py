@@ -197,8 +197,8 @@ def test_pictures_of_the_page_are_drawn_or_free(tmp_path, monkeypatch):
     assert haze > glare > dark  # of a black street: light scattered on the way, headlamps, next to nothing
     assert len(cases.held_out("streets", tmp_path / "free", limit=0, side=64)) == 4
     assert len(cases.held_out("mef", tmp_path / "free", limit=0, side=64)) == len(free_pictures.PHOTOS)
-    names.write_text("other\n")
-    with pytest.raises(ValueError, match="has no feedme__0000654"):
+    names.write_text("feedme__0000654\n")
+    with pytest.raises(ValueError, match="has no feedme__0001177, kodak__01"):
         free_pictures.photographs(tmp_path / "data", tmp_path / "free")
 
 
