@@ -6,7 +6,7 @@
 Parts, of --parts: `tables` of the validation sets (the checkpoint with the sources' pixels, `ditfuse`, and as
 decoded, fusion without a network, the programs of peers.py that are installed); `prompts`; `figures`, of
 pictures that may be shown (free_pictures.py); `runtime`, for a machine where nothing else runs. What is made
-stays, so a run that was stopped goes on; what new weights or code change is made again. Each part leaves its
+stays, so a run that was stopped goes on; pictures of other weights are made again. Each part leaves its
 Markdown in OUT; --page puts all that is there into DIR/results.md and DIR/results/*.jpg.
 """
 
@@ -75,15 +75,17 @@ def make_prompts(root: Path, args: argparse.Namespace) -> None:
 
 
 def make_figures(root: Path, args: argparse.Namespace) -> None:
-    """Sheets of pictures that are free; they carry no numbers."""
-    free, out = args.out / "free", args.out / "figures"
-    free_pictures.make(root, free)
-    words = [*FIGURES, "--data", str(free), "--groups", str(free / "groups.toml"), *checkpoint(args)]
-    words += ["--limit", str(results_page.SCENES), "--baselines", results_page.BESIDE]
-    score(["figures", *words, "--out", str(out)], [])
+    """Sheets of pictures that are free, in a folder for each checkpoint; they carry no numbers."""
+    free, out = args.out / "free", args.out / "figures" / args.checkpoint_id
+    lacking = [number for number in FIGURES if not (out / f"fig{number}.png").is_file()]
+    if lacking:
+        free_pictures.make(root, free)
+        words = [*lacking, "--data", str(free), "--groups", str(free / "groups.toml"), *checkpoint(args)]
+        words += ["--limit", str(results_page.SCENES), "--baselines", results_page.BESIDE]
+        score(["figures", *words, "--out", str(out)], [])
     for number in FIGURES:
-        results_page.smaller(out / f"fig{number}.png")
-    tables.write(out / results_page.PART, results_page.sheets(args.checkpoint_id))
+        results_page.smaller(out / f"fig{number}.png", args.out / "figures" / f"fig{number}.jpg")
+    tables.write(args.out / "figures" / results_page.PART, results_page.sheets(args.checkpoint_id))
 
 
 def make_runtime(root: Path, args: argparse.Namespace) -> None:

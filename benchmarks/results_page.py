@@ -31,9 +31,8 @@ Only what was measured with this code, losses included. What the numbers are wor
 
     {COMMAND} --limit 6 --page docs
 
-which goes on where it was stopped, and makes again what new weights or new code change. Other programs take
-part where they are installed: `apt install enfuse`, and openfocus and focusweave of the extra `bench`. Those
-alone:
+which goes on where it was stopped, and makes everything again for other weights. Other programs take part
+where they are installed: `apt install enfuse`, and openfocus and focusweave of the extra `bench`. Those alone:
 
     python benchmarks/peers.py --dataset data/mff/lytro --names val.txt --task mff --out peers
 
@@ -123,12 +122,12 @@ def sheets(checkpoint: str) -> str:
     return text
 
 
-def smaller(sheet: Path) -> None:
-    """A JPEG beside the PNG, at most WIDTH pixels wide."""
+def smaller(sheet: Path, to: Path) -> None:
+    """The sheet as a JPEG, at most WIDTH pixels wide."""
     with Image.open(sheet) as picture:
         small = picture.convert("RGB")
     small.thumbnail((WIDTH, small.height), Image.Resampling.LANCZOS)
-    small.save(sheet.with_suffix(".jpg"), quality=QUALITY, optimize=True)
+    small.save(to, quality=QUALITY, optimize=True)
 
 
 def write(out: Path, sets: Iterable[str], page: Path) -> None:
