@@ -32,7 +32,8 @@ Only what was measured with this code, losses included. What the numbers are wor
     {COMMAND} --limit 6 --page docs
 
 which goes on where it was stopped, and makes everything again for other weights. Other programs take part
-where they are installed: `apt install enfuse`, and openfocus and focusweave of the extra `bench`. Those alone:
+where they are installed: `apt install enfuse`, and openfocus and focusweave of the extra `bench`. Those by
+themselves:
 
     python benchmarks/peers.py --dataset data/mff/lytro --names val.txt --task mff --out peers
 
