@@ -95,7 +95,7 @@ def _whole(item: sources.Item, longest: int) -> Bucket:
 
 def drawn(source: str, *, joint_share: float = 0.25, limit: int = 4) -> Cases:
     """Streets of examples/render_scene.py, 1024 x 768; what is drawn by chance differs in each."""
-    config, street = settings_of(source, joint_share), _street()
+    config, street = settings_of(source, joint_share), street_module()
     cases = []
     for number in range(limit):
         rng = np.random.default_rng([config.seed, number])
@@ -105,7 +105,7 @@ def drawn(source: str, *, joint_share: float = 0.25, limit: int = 4) -> Cases:
     return Cases(cases, ())
 
 
-def _street():
+def street_module():
     """The module examples/render_scene.py, which is in no package."""
     file = Path(__file__).parents[1] / "examples" / "render_scene.py"
     spec = importlib.util.spec_from_file_location("render_scene", file)

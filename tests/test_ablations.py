@@ -15,17 +15,24 @@ def _benchmarks_are_importable(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(PROJECT / "benchmarks"), *sys.path])
 
 
-def flat(name):
-    import ablations
+def scale(**changes):
+    import ablation_runs
 
-    return train_config.flat(train_config.to_dict(ablations.settings(name, 7, init="", init_vae="vae")))
+    return ablation_runs.Scale(7, 128, 1, "", "vae")._replace(**changes)
+
+
+def flat(name):
+    import ablation_runs
+
+    return train_config.flat(train_config.to_dict(ablation_runs.settings(name, scale())))
 
 
 def test_eight_runs_differ_from_one_in_one_thing():
-    import ablations
+    import ablation_runs as ablations
 
     base = flat("all")
-    assert (base["steps"], base["seed"], base["init_vae"]) == (7, 0, "vae")
+    assert (base["steps"], base["draws"], base["seed"], base["init_vae"]) == (7, 1, 0, "vae")
+    assert base["mixture.epoch"] == 7 * base["batch_size"] // 2
     assert base["mixture.untagged_share"] == 0
     changed = {}
     for name in ablations.NAMES:
@@ -38,8 +45,8 @@ def test_eight_runs_differ_from_one_in_one_thing():
         "no_tags": {"mixture.untagged_share"},
         **dict.fromkeys(("fusion_only", "m3_only", "fusion_and_m3"), {"mixture.sources"}),
     }
-    assert ablations.settings("m3_blur", 7, init="", init_vae="").mixture.m3.operations == ("blur",)
-    kept = ablations.settings("fusion_and_m3", 7, init="", init_vae="").mixture.sources
+    assert ablations.settings("m3_blur", scale()).mixture.m3.operations == ("blur",)
+    kept = ablations.settings("fusion_and_m3", scale()).mixture.sources
     assert {source.name for source in kept} == {"m3", "ivif", "focus", "exposure"}
 
 
@@ -54,16 +61,28 @@ def data(root):
 
 def test_a_run_is_trained_once_and_measured(tmp_path, monkeypatch, capsys):
     """Two steps of a tiny network stand in for the demo's; a run that was stopped leaves no checkpoint."""
+    import ablation_runs
     import ablations
 
     tiny = train_config.load(PROJECT / "configs" / "smoke.py")
     tiny = train_config.override(tiny, ["batch_size=8", "model.num_layers=1"])
-    monkeypatch.setattr(ablations, "load", lambda _: tiny)
-    monkeypatch.setattr(ablations, "SIDE", 32)
-    monkeypatch.setattr(ablations, "LEAST", 32)
+    monkeypatch.setattr(ablation_runs, "load", lambda _: tiny)
     monkeypatch.setattr(ablations, "SAMPLING", ablations.SAMPLING | {"steps": 1, "noises": 1})
     words = ["--out", str(tmp_path / "out"), "--data", str(data(tmp_path / "data"))]
-    train = ["train", *words, "--only", "m3_only", "--steps", "2", "--init-vae", ""]
+    train = [
+        "train",
+        *words,
+        "--only",
+        "m3_only",
+        "--steps",
+        "2",
+        "--side",
+        "32",
+        "--init",
+        "",
+        "--init-vae",
+        "",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(ablations, "run", lambda *_: 1)
         ablations.main(train)
@@ -75,21 +94,33 @@ def test_a_run_is_trained_once_and_measured(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     ablations.main(train)
     assert capsys.readouterr().out == "m3_only: finished\n"
-    ablations.main(["measure", *words, "--limit", "1"])
+    page = tmp_path / "page.md"
+    page.write_text("# Ablations\n")
+    with pytest.raises(SystemExit, match="page.md has no line <!-- measured"):
+        ablations.main(["measure", *words, "--limit", "1", "--page", str(page)])
+    page.write_text(f"# Ablations\n\n{ablations.MEASURED}\nold\n")
+    capsys.readouterr()
+    ablations.main(["measure", *words, "--limit", "1", "--page", str(page)])
     told = capsys.readouterr().out
-    assert told.startswith("m3_only: m3_only-")
+    assert page.read_text() == f"# Ablations\n\n{ablations.MEASURED}\n{told[:-1]}"
+    assert (
+        "Start: random weights, seed 0. Each 2 steps of 8 rows, 1 noises a row: 16 samples, 2 epochs of 8."
+        in told
+    )
+    assert "\n| run | checkpoint | photos |\n" in told
+    assert "\n| m3_only | m3_only-" in told
     assert "## Fig. 16: what is trained on" in told
-    assert "\n| m3_only | " in told
     with pytest.raises(SystemExit, match="--only blur: not one of all, m3_blur"):
-        ablations.main([*train[:-6], "--only", "blur"])
+        ablations.main(["train", *words, "--only", "blur"])
 
 
 def test_orders_of_the_paper_are_judged(capsys):
     """On figures that are given: blocks and smoothness as in its Fig. 16, contrasts as in its Fig. 15."""
-    import ablations
+    import ablation_runs
+    import ablation_tables as ablations
 
     class Given:
-        models = dict.fromkeys(ablations.NAMES)
+        models = dict.fromkeys(ablation_runs.NAMES)
         figures = {"fusion_only": (1.0, 50.0), "m3_only": (1.4, 90.0), "fusion_and_m3": (1.1, 80.0)}
 
         def mean(self, name, probe, row, column):
@@ -114,3 +145,25 @@ def test_orders_of_the_paper_are_judged(capsys):
     given.figures = given.figures | {"fusion_only": (1.5, 95.0)}
     ablations.compositions(given)
     assert capsys.readouterr().out.count("NOT reproduced") == 2
+
+
+def test_runs_that_are_not_equal_are_refused():
+    import ablation_runs as ablations
+
+    configs = {name: ablations.settings(name, scale()) for name in ablations.NAMES}
+    ablations.check_equal(configs)
+    longer = configs | {"all": ablations.settings("all", scale(steps=9))}
+    with pytest.raises(SystemExit, match="the runs differ in steps: .*'all': 9"):
+        ablations.check_equal(longer)
+    wider = configs | {"all": ablations.settings("all", scale(side=160))}
+    with pytest.raises(SystemExit, match="the runs differ in sides"):
+        ablations.check_equal(wider)
+
+
+def test_a_trained_start_goes_on_more_slowly():
+    import ablation_runs as ablations
+
+    later = ablations.settings("all", scale(init="demo"))
+    assert (later.init, later.init_vae) == ("demo", "")
+    assert later.optim.learning_rate < ablations.settings("all", scale()).optim.learning_rate
+    assert (later.optim.schedule, later.optim.ema_decay) == ("cosine", 0.0)

@@ -11,9 +11,10 @@ from ditfuse_jax import image
 from ditfuse_jax.data import m3, sources, window
 from ditfuse_jax.data.config import VALIDATION, M3Config
 
+STREETS = ("ivif/roadscene", "ivif/msrs")
 PAIRS = {  # kind -> folders below the data root
     "ivif": ("ivif/*",),
-    "streets": ("ivif/roadscene", "ivif/msrs"),
+    "streets": STREETS,
     "mff": ("mff/*",),
     "mef": ("mef/*",),
 }
@@ -58,7 +59,7 @@ def held_out(kind: str, root: Path, *, limit: int, side: int | None) -> list[Sce
     if kind in MADE:
         items = sources.find("photos", "photos", root, VALIDATION).items
     else:
-        folders = PAIRS["ivif" if kind == GREY else kind]
+        folders = _folders(kind, root)
         items = sum((found for path in folders if (found := _pairs(path, root))), ())
     if not items:
         raise ValueError(f"{root} holds no held-out pairs in {', '.join(folders)}; name another --data")
@@ -73,6 +74,12 @@ def named(folder: Path, stem: str) -> Scene:
         if item.images[0].stem == stem:
             return Scene(f"{folder.name} {stem}", *sources.load(item).images, stem=stem)
     raise ValueError(f"{folder} has no pair {stem}; correct the groups, or name another --data")
+
+
+def _folders(kind: str, root: Path) -> tuple[str, ...]:
+    """Of GREY those of `ivif`, as of streets where the data root has none of STREETS."""
+    elsewhere = kind == "streets" and not any((root / path).is_dir() for path in STREETS)
+    return PAIRS["ivif" if kind == GREY or elsewhere else kind]
 
 
 def _pairs(path: str, root: Path) -> tuple[sources.Item, ...]:

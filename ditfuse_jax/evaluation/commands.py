@@ -50,7 +50,7 @@ def trust(args: argparse.Namespace) -> int:
     settings = scoring.Settings(task, args.protocol, choice.metrics, args.resize)
     rows, lost = compute(listing.files, settings, args, {})
     rows = report.common(rows)
-    table = trusting.markdown(trusting.trust(rows), rows)
+    table = trusting.markdown(trusting.trust(rows), rows, report.facts(rows, settings))
     tables.write(args.out / "per_image.csv", tables.rows_csv(rows))
     tables.write(args.out / "trust.md", table)
     print(table)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ditfuse_jax import __version__
 from ditfuse_jax import image as images
 from ditfuse_jax.data.segmentation import IGNORE, class_mask
 from ditfuse_jax.evaluation import folders, judge, segmentation, tables, verdicts
@@ -21,7 +22,8 @@ def iou(args: argparse.Namespace) -> int:
     for name, answer in answers_of(args).items():
         found[name], lines = segmentation.score(args.labels, classes, answer)
         problems += lines
-    table = segmentation.markdown(found) + beside
+    table = f"- code: ditfuse-jax {__version__}; counts over the set, label {IGNORE} left out\n\n"
+    table += segmentation.markdown(found) + beside
     tables.write(args.out / "iou.md", table)
     print(table)
     tell(problems, args.out)

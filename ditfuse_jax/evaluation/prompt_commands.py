@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from ditfuse_jax import __version__
 from ditfuse_jax.config import closest
 from ditfuse_jax.data.sources import data_root
 from ditfuse_jax.evaluation import cases, probes, tables
@@ -66,7 +67,8 @@ def _facts(model, args: argparse.Namespace) -> str:
     settings = model.settings(**sampling(args))
     return (
         f"Checkpoint {model.checkpoint_id}, {settings.steps} steps, {settings.noises} noises, fidelity "
-        f"{settings.fidelity}, seed {args.seed}; held-out scenes at {args.side} x {args.side} pixels.\n"
+        f"{settings.fidelity}, seed {args.seed}; held-out scenes at {args.side} x {args.side} pixels; "
+        f"luminance: BT.601 luma; code: ditfuse-jax {__version__}.\n"
     )
 
 

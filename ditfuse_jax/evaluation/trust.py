@@ -2,7 +2,7 @@
 """How far a metric can be trusted: does it put methods in the order in which they are near to the truth?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,9 +69,12 @@ def _correlation(scene: Sequence[Row], name: str, truth: str) -> float:
     return sign * float(spearmanr(*both.T).statistic)
 
 
-def markdown(found: Sequence[Trust], rows: Sequence[Row]) -> str:
+def markdown(found: Sequence[Trust], rows: Sequence[Row], facts: Mapping[str, str]) -> str:
+    """facts: what every table states, as protocol and sizes."""
     methods = list(dict.fromkeys(row.method for row in rows))
     lines = [
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        "",
         f"Spearman correlation across {len(methods)} methods ({', '.join(methods)}), mean over images:",
         "",
         "| metric | with PSNR to truth | with SSIM to truth | images |",

@@ -130,6 +130,7 @@ def test_one_command_measures_the_prompts(root, tmp_path, capsys):
     assert main([str(word) for word in words]) == 0
     told = capsys.readouterr().out
     assert "1 steps, 1 noises, fidelity 0.0, seed 0; held-out scenes at 32 x 32 pixels" in told
+    assert "; code: ditfuse-jax " in told
     assert "### Irregular masks (Fig. 20), PSNR to the photograph by area, 1 scenes" in told
     assert "| base < prompt 4 |" in told
     assert (tmp_path / "out/prompts.md").read_text() in told

@@ -53,7 +53,7 @@ def test_mean_over_images_and_best_first():
     assert [one.metric for one in found] == ["vif", "sf"]
     assert found[0] == ("vif", 1, 1, 2)
     assert found[1] == ("sf", 0, 0, 2)
-    assert "| VIF | 1.00 | 1.00 | 2 |" in module.markdown(found, both)
+    assert "| VIF | 1.00 | 1.00 | 2 |" in module.markdown(found, both, {})
 
 
 def test_three_methods_are_no_order():
@@ -77,6 +77,8 @@ def test_command_simulates_and_writes_the_table(root, tmp_path, capsys):
     out = tmp_path / "trusted"
     assert main(["trust", "--simulate", "focus", "--data", str(root), "--jobs", "1", "--out", str(out)]) == 0
     table = (out / "trust.md").read_text()
+    assert table.startswith("- task: mff\n- protocol: standard\n- colour: ")
+    assert "- code: ditfuse-jax" in table
     assert "across 5 methods (mean, maximum," in table
     assert "| Qabf |" in table
     assert table in capsys.readouterr().out
