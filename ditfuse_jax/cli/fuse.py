@@ -242,7 +242,7 @@ def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Na
     return left
 
 
-def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
+def watching(flags: argparse.Namespace, todo: list, steps: int):
     """What tells of the run: lines and a bar for people, lines of JSON for programs, or nothing."""
     from ditfuse_jax.inference import lines, terminal
 
@@ -250,7 +250,7 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
         return contextlib.nullcontext(lines.as_json(sys.stdout))
     if flags.quiet:
         return contextlib.nullcontext(lines.SILENT)
-    return terminal.progress(num_jobs, steps, verbose=flags.verbose)
+    return terminal.progress(todo, steps, verbose=flags.verbose)
 
 
 def fuse(flags: argparse.Namespace) -> int:
@@ -279,7 +279,7 @@ def fuse(flags: argparse.Namespace) -> int:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags, how) if flags.resume else wanted
-        with watching(flags, len(todo), chosen.steps) as watch:
+        with watching(flags, todo, chosen.steps) as watch:
             for failure in failed if flags.json else ():
                 watch.on_failure(failure)
             asked = {"seed": flags.seed, "go_on": folder, "overwrite": flags.overwrite, "bits": flags.bits}

@@ -203,14 +203,36 @@ class DiTFuse:
         **options,
     ) -> Iterator[Fused]:
         """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
+        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps}
+        for finish in self.sample_prompts(images, prompts, **how, **options):
+            yield finish()
+
+    def sample_prompts(
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        seed: int = 0,
+        noise: np.ndarray | None = None,
+        on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
+        **options,
+    ) -> Iterator[Callable[[], Fused]]:
+        """`fuse_prompts` in two halves: sampled when it is taken, decoded and rebuilt when it is called.
+
+        The functions are to be called in their order; each may run while the next prompt, or other images,
+        are sampled. Tiles and stacks are whole when they are taken.
+        """
         depth = {"bits": _checked_bits(bits), "maps": maps}
         if stack.is_stack(images):
-            yield from self._fuse_stacks(images, prompts, seed, noise, on_step, depth, options)
+            for made in self._fuse_stacks(images, prompts, seed, noise, on_step, depth, options):
+                yield functools.partial(_only, functools.partial(list, [made]))
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
-        for (result,) in self._fuse([images], batches, [seed], [noise], watch, depth, options):
-            yield result
+        for finish in self._fuse([images], batches, [seed], [noise], watch, depth, options):
+            yield functools.partial(_only, finish)
 
     def _fuse_stacks(self, images, prompts, seed, noise, on_step, depth, options) -> Iterator[Fused]:
         """A stack after the other, of the same pictures."""
@@ -262,10 +284,12 @@ class DiTFuse:
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
         depth = {"bits": _checked_bits(bits), "maps": maps}
-        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))
+        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))()
 
-    def _fuse(self, pairs, batches, seeds, given, on_step, depth, options) -> Iterator[list[Fused]]:
-        """The results of all pairs for each list of prompts, one prompt per pair.
+    def _fuse(
+        self, pairs, batches, seeds, given, on_step, depth, options
+    ) -> Iterator[Callable[[], list[Fused]]]:
+        """What gives the results of all pairs for each list of prompts, one prompt per pair.
 
         On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
         """
@@ -283,14 +307,22 @@ class DiTFuse:
         for i, one in enumerate(scenes):
             own = [[batch[i]] for batch in batches], [seeds[i]], [given[i]]
             each.append(self._fuse([one.pictures], *own, on_step, depth, options))
-        return ([result for (result,) in row] for row in zip(*each, strict=True))
+        return (functools.partial(_all, row) for row in zip(*each, strict=True))
 
     def plan(
-        self, height: int, width: int, prompt: str, *, bits: int = 8, maps: bool = True, **options
+        self,
+        height: int,
+        width: int,
+        prompt: str,
+        *,
+        bits: int = 8,
+        maps: bool = True,
+        overlaps: bool = False,
+        **options,
     ) -> Plan:
         """What fusing a pair of this size will cost; runs but a short product, for the machine's speed.
 
-        bits: of sources and result. maps: as in `fuse`.
+        bits: of sources and result. maps: as in `fuse`. overlaps: whether another one is finished meanwhile.
         """
         chosen = self.settings(**options)
         names = branches(Guidance(chosen.guidance, chosen.image_guidance))
@@ -316,6 +348,7 @@ class DiTFuse:
             max_scores=self.transformer.tuning.max_scores,
             bits=bits,
             maps=maps,
+            overlaps=overlaps,
         )
 
     def settings(self, **options) -> SamplingConfig:
@@ -337,6 +370,15 @@ class DiTFuse:
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
+
+
+def _only(finish: Callable[[], list[Fused]]) -> Fused:
+    (result,) = finish()
+    return result
+
+
+def _all(row: Sequence[Callable[[], list[Fused]]]) -> list[Fused]:
+    return [_only(finish) for finish in row]
 
 
 def _checked_bits(bits: str | int) -> str:
