@@ -41,6 +41,7 @@ from ditfuse_jax.inference.timings import Stopwatch
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.ops import speed
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import NUM_SOURCES, check_vocabulary, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
@@ -65,13 +66,16 @@ class DiTFuse:
           folder: default: the small checkpoint that ships with the package.
           lora: a PEFT or a converted adapter folder, merged into the weights while loading; beside int8
             weights it stays as it is.
-          dtype: "float32" or "bfloat16" of weights and matmuls; default: what the checkpoint says.
+          dtype: "float32" or "bfloat16" of weights and matmuls; default: what the checkpoint says;
+            "auto": the faster one on this machine, by a short measurement.
         Raises ValueError naming the file and the way out when something is missing, damaged or does not fit.
         """
         folder = Path(folder or DEMO)
         config = read_config(folder)
         tokenizer = load_tokenizer(folder)
         check_vocabulary(tokenizer, config.model.vocab_size)
+        if dtype == "auto":
+            dtype = speed.faster_dtype(config.model.width, config.model.mlp_width)
         dtype = dtype or config.model.dtype
         adapter = lora and read_adapter(Path(lora))
         live = adapter.lora if adapter and config.model.int8 else None

@@ -581,3 +581,10 @@ def test_ctrl_c_in_a_folder_leaves_whole_pictures_that_resume_skips(
     monkeypatch.undo()
     assert infer.main([*flags, "--resume"]) == 0
     assert "finished    1 pictures are there already" in capsys.readouterr().out
+
+
+def test_dtype_auto_takes_the_faster_one_and_says_which(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuse.speed, "faster_dtype", lambda num_in, num_out: "bfloat16")
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(tmp_path / "out.png")]
+    assert infer.main([*flags, "--dtype", "auto"]) == 0
+    assert "numbers     bfloat16, the faster one here" in capsys.readouterr().out
