@@ -5,6 +5,7 @@
 
 256 x 256, two sources, the same batch of latents on both sides (both would encode with the same VAE).
 Each side is a process of its own, as for whoever trains with it; they take turns. First losses must agree.
+Processor time is that of all cores over their number; it says more where other programs run.
 With --demo: the step of the small demo model, beside a plain implementation of it.
 """
 
@@ -209,6 +210,13 @@ def side(name: str, mode: str, dtype: str, rows: int) -> "Here | PyTorch":
     return Here(cfg, base, inputs, dtype)
 
 
+class Spent(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    processor: float  # on all cores, over their number
+
+
 def serve(name: str, mode: str, dtype: str, rows: int) -> None:
     """A step for each line of standard input; prints its loss and seconds, and at the end the peak memory.
 
@@ -220,9 +228,14 @@ def serve(name: str, mode: str, dtype: str, rows: int) -> None:
     before = resident("VmRSS")
     step = side(name, mode, dtype, rows)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start = Spent(time.perf_counter(), time.process_time() / os.cpu_count())
         loss = step()
-        print(loss, time.perf_counter() - start, flush=True)
+        print(
+            loss,
+            time.perf_counter() - start.wall,
+            time.process_time() / os.cpu_count() - start.processor,
+            flush=True,
+        )
     print(resident("VmHWM") - before)
 
 
@@ -240,12 +253,12 @@ class Process:
         command = [sys.executable, __file__, *options]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def step(self) -> tuple[float, float]:
-        """Its loss and its seconds."""
+    def step(self) -> tuple[float, Spent]:
+        """Its loss and what it took."""
         self.child.stdin.write("\n")
         self.child.stdin.flush()
-        loss, seconds = map(float, self.child.stdout.readline().split())
-        return loss, seconds
+        loss, *spent = map(float, self.child.stdout.readline().split())
+        return loss, Spent(*spent)
 
     def end(self) -> float:
         """GB of memory at its peak."""
@@ -267,7 +280,9 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
         for name, process in both.items():
             process.step()
             seconds[name] += [process.step()[1] for _ in range(TURN)]
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    middle = {
+        name: Spent(*map(statistics.median, zip(*values, strict=True))) for name, values in seconds.items()
+    }
     memory = {name: process.end() for name, process in both.items()}
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
     count = SIDE**2 // 4
@@ -275,10 +290,12 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     peak = product_speed(dtype)
     print(f"{mode} {dtype}, batch {rows}, {rounds} turns of {TURN}: first losses differ by {error:.1e}")
     for name, median in middle.items():
-        line = f"  {name:6} {median:7.3f} s/step ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
-        rate = f"{rows / median:6.3f} samples/s  MFU {work / median / peak:.0%}"
-        print(f"{line}  {rate}  peak {memory[name]:.2f} GB")
-    print(f"  ratio  {middle['torch'] / middle['here']:.2f}", flush=True)
+        least, most = (end(seconds[name]).wall for end in (min, max))
+        line = f"  {name:6} {median.wall:7.3f} s/step ({least:.3f} to {most:.3f})"
+        rate = f"{rows / median.wall:6.3f} samples/s  MFU {work / median.wall / peak:.0%}"
+        print(f"{line}, {median.processor:.3f} of processor time  {rate}  peak {memory[name]:.2f} GB")
+    ratios = (theirs / ours for theirs, ours in zip(middle["torch"], middle["here"], strict=True))
+    print("  ratio  {:.2f}, of processor time {:.2f}".format(*ratios), flush=True)
 
 
 def demo_side(kind: str, **changes) -> Here:
