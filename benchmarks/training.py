@@ -5,6 +5,7 @@
 
 256 x 256, two sources, the same batch of latents on both sides (both would encode with the same VAE).
 Each side is a process of its own, as for whoever trains with it; they take turns. First losses must agree.
+Processor time is that of all cores over their number; it says more where other programs run.
 With --demo: the step of the small demo model, beside a plain implementation of it.
 """
 
@@ -165,23 +166,26 @@ def compare(mode: str, dtype: str, rows: int, rounds: int) -> None:
     for _ in range(WARM_UP):
         for process in both.values():
             process.step()
-    seconds = {name: [] for name in both}
+    taken = {name: [] for name in both}
     for _ in range(rounds):
         for name, process in both.items():
             process.step()
-            seconds[name] += [process.step().seconds for _ in range(TURN)]
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
+            taken[name] += [process.step()[1:] for _ in range(TURN)]
+    middle = {name: list(map(statistics.median, zip(*values, strict=True))) for name, values in taken.items()}
     memory = {name: process.end() for name, process in both.items()}
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
     count = SIDE**2 // 4
     work = rows * flops.transformer_row(dataclasses.replace(CONFIG, lora=lora), TEXT + 2 * count, 1 + count)
     peak = product_speed(dtype)
     print(f"{mode} {dtype}, batch {rows}, {rounds} turns of {TURN}: first losses differ by {error:.1e}")
-    for name, median in middle.items():
-        line = f"  {name:6} {median:7.3f} s/step ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
+    for name, (median, processor) in middle.items():
+        wall = [one[0] for one in taken[name]]
+        line = f"  {name:6} {median:7.3f} s/step ({min(wall):.3f} to {max(wall):.3f}), "
+        line += f"{processor:.3f} of all cores"
         rate = f"{rows / median:6.3f} samples/s  MFU {work / median / peak:.0%}"
         print(f"{line}  {rate}  peak {memory[name]:.2f} GB")
-    print(f"  ratio  {middle['torch'] / middle['here']:.2f}", flush=True)
+    ratios = (theirs / ours for theirs, ours in zip(middle["torch"], middle["here"], strict=True))
+    print("  ratio  {:.2f}, of processor time {:.2f}".format(*ratios), flush=True)
 
 
 def demo_step(kind: str, rounds: int) -> None:

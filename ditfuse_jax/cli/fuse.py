@@ -41,7 +41,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     )
     how = parser.add_argument_group("how (default: what the checkpoint says)")
     settings.add_flags(how)
-    how.add_argument("--dtype", choices=("float32", "bfloat16"))
+    settings.add_dtype(how)
     how.add_argument("--seed", type=settings.seed, default=0, help="of the noise: 0 to 2^64 - 1")
     how.add_argument(
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
@@ -269,7 +269,7 @@ def unfinished(todo, checkpoint: str, chosen: SamplingConfig, flags: argparse.Na
     return left
 
 
-def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
+def watching(flags: argparse.Namespace, todo: list, steps: int):
     """What tells of the run: lines and a bar for people, lines of JSON for programs, or nothing."""
     from ditfuse_jax.inference import lines, terminal
 
@@ -277,7 +277,7 @@ def watching(flags: argparse.Namespace, num_jobs: int, steps: int):
         return contextlib.nullcontext(lines.as_json(sys.stdout))
     if flags.quiet:
         return contextlib.nullcontext(lines.SILENT)
-    return terminal.progress(num_jobs, steps, verbose=flags.verbose)
+    return terminal.progress(todo, steps, verbose=flags.verbose)
 
 
 def fuse(flags: argparse.Namespace) -> int:
@@ -308,8 +308,10 @@ def fuse(flags: argparse.Namespace) -> int:
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
+        if flags.dtype == "auto":
+            say(flags, f"numbers     {model.config.model.dtype}, the faster one here")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags, how) if flags.resume else wanted
-        with watching(flags, len(todo), chosen.steps) as watch:
+        with watching(flags, todo, chosen.steps) as watch:
             for failure in failed if flags.json else ():
                 watch.on_failure(failure)
             asked = {"seed": flags.seed, "go_on": folder, "overwrite": flags.overwrite, "bits": flags.bits}

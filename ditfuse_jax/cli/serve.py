@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from ditfuse_jax.cli.fuse import keep_compiled_programs
+from ditfuse_jax.inference import settings
 from ditfuse_jax.serve.limits import Limits
 from ditfuse_jax.text import message
 
@@ -29,7 +30,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         "--checkpoint", type=Path, help="folder or hf:owner/name; default: the one that ships"
     )
     parser.add_argument("--lora", type=Path, help="adapter folder, PEFT or converted")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    settings.add_dtype(parser)
     parser.add_argument(
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
     )

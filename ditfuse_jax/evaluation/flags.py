@@ -195,7 +195,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         type=settings.number,
         help="0: as decoded, 1: the sources' pixels; default: the checkpoint's",
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    settings.add_dtype(parser)
     parser.add_argument("--seed", type=settings.seed, default=0)
 
 

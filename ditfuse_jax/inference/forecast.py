@@ -34,7 +34,14 @@ def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:
 
 
 def plan(
-    networks: Networks, size: tuple[int, int], prompt: str, chosen: SamplingConfig, *, bits: int, maps: bool
+    networks: Networks,
+    size: tuple[int, int],
+    prompt: str,
+    chosen: SamplingConfig,
+    *,
+    bits: int,
+    maps: bool,
+    overlaps: bool,
 ) -> Plan:
     """The plan of a pair of `size` (height, width), see `DiTFuse.plan`."""
     config, transformer = networks.config, networks.transformer
@@ -61,4 +68,5 @@ def plan(
         max_scores=transformer.tuning.max_scores,
         bits=bits,
         maps=maps,
+        overlaps=overlaps,
     )

@@ -39,6 +39,7 @@ from ditfuse_jax.inference.results import Fused, finished, tiled, whole
 from ditfuse_jax.inference.timings import Stopwatch
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.ops import speed
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import check_vocabulary, kind_of, load_tokenizer, render
 from ditfuse_jax.task import request
@@ -63,13 +64,16 @@ class DiTFuse:
           folder: default: the small checkpoint that ships with the package.
           lora: a PEFT or a converted adapter folder, merged into the weights while loading; beside int8
             weights it stays as it is.
-          dtype: "float32" or "bfloat16" of weights and matmuls; default: what the checkpoint says.
+          dtype: "float32" or "bfloat16" of weights and matmuls; default: what the checkpoint says;
+            "auto": the faster one on this machine, by a short measurement.
         Raises ValueError naming the file and the way out when something is missing, damaged or does not fit.
         """
         folder = Path(folder or DEMO)
         config = read_config(folder)
         tokenizer = load_tokenizer(folder)
         check_vocabulary(tokenizer, config.model.vocab_size)
+        if dtype == "auto":
+            dtype = speed.faster_dtype(config.model.width, config.model.mlp_width)
         dtype = dtype or config.model.dtype
         adapter = lora and read_adapter(Path(lora))
         live = adapter.lora if adapter and config.model.int8 else None
@@ -205,17 +209,40 @@ class DiTFuse:
         **options,
     ) -> Iterator[Fused]:
         """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
+        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps}
+        for finish in self.sample_prompts(images, prompts, **how, **options):
+            yield finish()
+
+    def sample_prompts(
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        seed: int = 0,
+        noise: np.ndarray | None = None,
+        on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
+        **options,
+    ) -> Iterator[Callable[[], Fused]]:
+        """`fuse_prompts` in two halves: sampled when it is taken, decoded and rebuilt when it is called.
+
+        The functions are to be called in their order; each may run while the next prompt, or other images,
+        are sampled. Tiles and stacks are whole when they are taken.
+        """
         depth = {"bits": settings.checked_bits(bits), "maps": maps}
         if stack.is_stack(images):
             if noise is not None:
                 raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
             strength, how = self.settings(**options).fidelity, {"seed": seed, "on_step": on_step, **depth}
-            yield from stack.results(self.fuse_prompts, images, prompts, strength=strength, **how, **options)
+            stacks = (self.fuse_prompts, images, prompts)
+            for made in stack.results(*stacks, strength=strength, **how, **options):
+                yield functools.partial(_only, functools.partial(list, [made]))
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
-        for (result,) in self._fuse([images], batches, [seed], [noise], watch, depth, options):
-            yield result
+        for finish in self._fuse([images], batches, [seed], [noise], watch, depth, options):
+            yield functools.partial(_only, finish)
 
     def fuse_batch(
         self,
@@ -247,10 +274,12 @@ class DiTFuse:
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
         depth = {"bits": settings.checked_bits(bits), "maps": maps}
-        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))
+        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))()
 
-    def _fuse(self, pairs, batches, seeds, given, on_step, depth, options) -> Iterator[list[Fused]]:
-        """The results of all pairs for each list of prompts, one prompt per pair.
+    def _fuse(
+        self, pairs, batches, seeds, given, on_step, depth, options
+    ) -> Iterator[Callable[[], list[Fused]]]:
+        """What gives the results of all pairs for each list of prompts, one prompt per pair.
 
         On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
         """
@@ -268,17 +297,26 @@ class DiTFuse:
         for i, one in enumerate(scenes):
             own = [[batch[i]] for batch in batches], [seeds[i]], [given[i]]
             each.append(self._fuse([one.pictures], *own, on_step, depth, options))
-        return ([result for (result,) in row] for row in zip(*each, strict=True))
+        return (functools.partial(_all, row) for row in zip(*each, strict=True))
 
     def plan(
-        self, height: int, width: int, prompt: str, *, bits: int = 8, maps: bool = True, **options
+        self,
+        height: int,
+        width: int,
+        prompt: str,
+        *,
+        bits: int = 8,
+        maps: bool = True,
+        overlaps: bool = False,
+        **options,
     ) -> Plan:
         """What fusing a pair of this size will cost; runs but a short product, for the machine's speed.
 
-        bits: of sources and result. maps: as in `fuse`.
+        bits: of sources and result. maps: as in `fuse`. overlaps: whether another one is finished meanwhile.
         """
         chosen = self.settings(**options)
-        return forecast.plan(self.networks, (height, width), prompt, chosen, bits=bits, maps=maps)
+        how = {"bits": bits, "maps": maps, "overlaps": overlaps}
+        return forecast.plan(self.networks, (height, width), prompt, chosen, **how)
 
     def settings(self, **options) -> SamplingConfig:
         """The options over the checkpoint's settings, checked."""
@@ -299,3 +337,12 @@ class DiTFuse:
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
+
+
+def _only(finish: Callable[[], list[Fused]]) -> Fused:
+    (result,) = finish()
+    return result
+
+
+def _all(row: Sequence[Callable[[], list[Fused]]]) -> list[Fused]:
+    return [_only(finish) for finish in row]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures through the networks: whole ones on one batch axis, or a large one as batches of native tiles."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,8 +73,10 @@ class Decoded(NamedTuple):
     latents: np.ndarray  # float32 [h, w, C]
 
 
-def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Decoded]]:
-    """For each list of prompts, one per pair: the result of each pair, at its native size.
+def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[Callable[[], list[Decoded]]]:
+    """For each list of prompts, one per pair: what decodes the result of each pair, at its native size.
+
+    The functions are to be called in their order, each once; the first one also decodes the round trips.
 
     Args:
       scenes: the sources of each pair.
@@ -90,15 +93,19 @@ def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[
         elif "cond" in names:
             cache = sampler.replace_condition(run.networks.transformer, cache, rows, len(sources))
         latents = sample(run, rows, cache, noises)
-        results = []
-        for i, each in enumerate(sources):
-            more = run.rebuilds and trips[i] is None
-            batch = np.concatenate([latents[i][None]] + [each.latents] * more)
-            result, *rest = (image.restore(part, each.geometry) for part in decode(run.networks, batch))
-            trips[i] = rest if more else trips[i]
-            results.append(Decoded(_joined(result, *(trips[i] or ())), latents[i]))
-        run.watch.lap("decode")
-        yield results
+        yield functools.partial(_decoded, run, sources, latents, trips)
+
+
+def _decoded(run: Run, sources: Sequence[Sources], latents, trips: list) -> list[Decoded]:
+    """trips: the round trips of each pair, filled in by the first call where they are wanted."""
+    results = []
+    for i, each in enumerate(sources):
+        more = run.rebuilds and trips[i] is None
+        batch = np.concatenate([latents[i][None]] + [each.latents] * more)
+        result, *rest = (image.restore(part, each.geometry) for part in decode(run.networks, batch))
+        trips[i] = rest if more else trips[i]
+        results.append(Decoded(_joined(result, *(trips[i] or ())), latents[i]))
+    return results
 
 
 def layouts(

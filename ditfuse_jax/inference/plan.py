@@ -59,6 +59,7 @@ def plan(
     max_scores: int,
     bits: int,
     maps: bool,
+    overlaps: bool,
 ) -> Plan:
     """The plan of one fusion.
 
@@ -68,15 +69,18 @@ def plan(
       sizes: (number, bytes) of all parameters.
       max_scores: attention scores in memory at once, see `Tuning`.
       bits, maps: of sources and result, as in `DiTFuse.fuse`.
+      overlaps: a picture of this size is decoded and written while the next one is read and sampled.
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
     batch = tiles_at_once(config, tiling, names) if tiling else 1
     shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
     tokens_need = token_bytes(config.model, *shape) + score_bytes(config.model, *shape, max_scores)
-    working = batch * max(tokens_need, pixel_bytes(config.vae, *geometry.padded))
+    pixels_need = pixel_bytes(config.vae, *geometry.padded)
+    working = batch * (tokens_need + pixels_need if overlaps else max(tokens_need, pixels_need))
     each = PIXEL_BYTES[bits] + (KEPT_BYTES if maps else 0) + (0 if tiling else MAP_BYTES)
-    memory = RUNTIME_BYTES + sizes[1] + working + geometry.native[0] * geometry.native[1] * each
+    pictures = (2 if overlaps else 1) * geometry.native[0] * geometry.native[1]
+    memory = RUNTIME_BYTES + sizes[1] + working + pictures * each
     trained = bool(config.shapes.exact)
     count = len(tiling.corners) + overview if tiling else 1
     time = _seconds(config, tokens, geometry, count, settings)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what the networks decode to results: rebuilt from the sources, with what was told of them."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.inference.prepare import Prepared, Told
 from ditfuse_jax.inference.scene import Scene
 from ditfuse_jax.inference.tiles import Tiling
-from ditfuse_jax.inference.timings import Timings
+from ditfuse_jax.inference.timings import Stopwatch, Timings
 from ditfuse_jax.prompt import kind_of
 
 
@@ -33,22 +34,34 @@ class Fused(NamedTuple):
     mask: np.ndarray | None = None  # bool [H, W]: what a segmentation marks, where it was asked for
 
 
-def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Fused]]:
-    """Pairs in one piece each, all on one batch axis, a list of prompts after the other."""
-    for prompts, decoded in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
-        made = [
-            _finish(run, [each.maps], one, prompt)
-            for each, one, prompt in zip(decoded, scenes, prompts, strict=True)
-        ]
-        run.watch.lap("rebuild")
-        timings = [run.watch.take()] + [Timings()] * (len(made) - 1)
-        latents = [each.latents for each in decoded]
-        yield [_fused(*each) for each in zip(made, scenes, latents, timings, strict=True)]
+def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[Callable[[], list[Fused]]]:
+    """Pairs in one piece each, all on one batch axis, a list of prompts after the other: sampled, and what is
+    still to be called, in this order, for the results. It may run while the next ones are sampled.
+    """
+    for prompts, decode in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
+        yield functools.partial(_decoded, run, scenes, prompts, decode, run.watch.take())
         run.watch.go_on()
 
 
-def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[list[Fused]]:
-    """One pair in native tiles, a prompt after the other."""
+def _decoded(
+    run: Run, scenes: Sequence[Scene], prompts: Sequence[str], decode: Callable, before: Timings
+) -> list[Fused]:
+    """before: of what came before decoding."""
+    watch = Stopwatch()
+    decoded = decode()
+    watch.lap("decode")
+    made = [
+        _finish(run, [each.maps], one, prompt)
+        for each, one, prompt in zip(decoded, scenes, prompts, strict=True)
+    ]
+    watch.lap("rebuild")
+    timings = [before.plus(watch.take())] + [Timings()] * (len(made) - 1)
+    latents = [each.latents for each in decoded]
+    return [_fused(*each) for each in zip(made, scenes, latents, timings, strict=True)]
+
+
+def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[Callable[[], list[Fused]]]:
+    """One pair in native tiles, a prompt after the other; nothing is left to do, see `whole`."""
     factor, channels = run.networks.config.vae.factor, run.networks.config.vae.latent_channels
     field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
     noises = [noise for (noise,) in starts([field], seeds, given, count=run.settings.noises)]
@@ -61,7 +74,8 @@ def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterat
             parts = passes.tiled(run, one, tiling, prompt, noises)
         made = _finish(run, tiles.bands(parts, tiling), one, prompt)
         run.watch.lap("rebuild")
-        yield [_fused(made, one, None, run.watch.take())]
+        fused = [_fused(made, one, None, run.watch.take())]
+        yield functools.partial(list, fused)
         run.watch.go_on()
 
 

@@ -86,6 +86,15 @@ def add_flags(parser) -> None:
         parser.add_argument(flag, type=KINDS[kinds[option.name]], **option.metadata)
 
 
+def add_dtype(parser) -> None:
+    """The flag --dtype, see `DiTFuse.load`."""
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the network's numbers; auto: the faster one here, by measurement; default: the checkpoint's",
+    )
+
+
 def given(flags: argparse.Namespace) -> dict:
     """The options that were named on the command line."""
     return {name: value for name in NAMES if (value := getattr(flags, name)) is not None}

@@ -9,6 +9,7 @@
 Which picture comes when follows from sharpness or brightness, never from its name.
 """
 
+import functools
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -170,7 +171,7 @@ def _decide(pair: Callable, shelf: "Shelf", kind: str | None, prompt: str, bits:
         weights=where,
         invented=invented,
         explained=float(np.mean(invented <= fidelity.EXPLAINED)),
-        timings=Timings(*map(sum, zip(*timings, strict=True))),
+        timings=functools.reduce(Timings.plus, timings),
         origin=shelf.origin,
     )
 

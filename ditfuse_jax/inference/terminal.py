@@ -4,7 +4,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -24,24 +24,30 @@ class Compiled(NamedTuple):
 
 
 @contextmanager
-def progress(num_jobs: int, steps: int, *, verbose: bool = False):
+def progress(jobs: Sequence[Job], steps: int, *, verbose: bool = False):
     """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed.
 
-    With several pictures the bar says which of them is made, and how many are made in a minute.
+    jobs: all of the run, in its order. With several the bar says which of them is made, and how many are made
+    in a minute.
     """
+    num_jobs, places = len(jobs), {job.out: place for place, job in enumerate(jobs, 1)}
     shown: list[Plan] = []
-    due = 0  # steps at which the picture of the moment is done
+    due = 0  # steps at which the picture of the moment is sampled
     ended, start = 0, time.monotonic()  # pictures, made or failed
     with tqdm(total=num_jobs * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
 
+        def settle():
+            bar.total += bar.n - due  # without the steps of copied tiles
+
         def on_plan(job: Job, plan: Plan):
             nonlocal due
+            settle()
             bar.total += plan.calls - steps  # a large picture takes them for every batch of its tiles
             due = bar.n + plan.calls
             if plan not in shown:
                 tqdm.write(describe(plan, verbose=verbose), file=sys.stdout)
                 shown.append(plan)
-            place = f"{ended + 1} of {num_jobs}: " if num_jobs > 1 else ""
+            place = f"{places[job.out]} of {num_jobs}: " if num_jobs > 1 else ""
             bar.set_description(place + job.out.stem)
 
         def count_one():
@@ -61,7 +67,6 @@ def progress(num_jobs: int, steps: int, *, verbose: bool = False):
             tqdm.write(f"note        {name}{note}", file=sys.stdout)
 
         def on_done(job: Job, result: Fused):
-            bar.total += bar.n - due  # without those of copied tiles
             count_one()
             for line in told_of(job, result):
                 tqdm.write(line, file=sys.stdout)
@@ -70,6 +75,7 @@ def progress(num_jobs: int, steps: int, *, verbose: bool = False):
             bar.update()
 
         yield Watch(on_plan, on_step, on_done, on_failure, on_note)
+        settle()
 
 
 def told_of(job: Job, result: Fused) -> Iterator[str]:

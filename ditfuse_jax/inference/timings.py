@@ -14,6 +14,9 @@ class Timings(NamedTuple):
     decode: float = 0.0
     rebuild: float = 0.0  # blended, and made of the sources' pixels
 
+    def plus(self, other: "Timings") -> "Timings":
+        return Timings(*map(sum, zip(self, other, strict=True)))
+
 
 class Stopwatch:
     """Adds up what each stage takes, a lap at a time."""

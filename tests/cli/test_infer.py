@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import golden
+from conftest import PATIENCE, golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image
 from ditfuse_jax.data import segmentation
@@ -262,7 +264,7 @@ def test_an_impossible_output_is_known_before_the_model_is_loaded(refused, pair,
 
 
 def test_a_picture_too_large_for_its_format_is_not_computed(infer, folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fuse.DiTFuse, "fuse_prompts", lambda *_, **__: pytest.fail("it was computed"))
+    monkeypatch.setattr(fuse.DiTFuse, "sample_prompts", lambda *_, **__: pytest.fail("it was computed"))
     monkeypatch.setitem(image.MAX_SIDES, "WEBP", 63)  # a real one would be 16 Mpx at the narrowest
     flags = ["--checkpoint", str(folder), *FAST, "--out", str(tmp_path / "out.webp")]
     for side in "12":
@@ -424,12 +426,13 @@ def blue_on_marks(self, images, prompts, **_):
     half[:, :24] = True
     for prompt in prompts:
         picture = segmentation.overlay(first, half) if "Segment the" in prompt else first
-        yield fuse.Fused(picture, None, None, Timings(), None, None, None, images[0].origin)
+        made = fuse.Fused(picture, None, None, Timings(), None, None, None, images[0].origin)
+        yield functools.partial(next, iter([made]))
 
 
 def test_a_mask_is_the_overlay_against_the_plain_fusion(infer, folder, pair, tmp_path, monkeypatch, capsys):
     out, mask = tmp_path / "out.png", tmp_path / "mask.png"
-    monkeypatch.setattr(fuse.DiTFuse, "fuse_prompts", blue_on_marks)
+    monkeypatch.setattr(fuse.DiTFuse, "sample_prompts", blue_on_marks)
     flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(out)]
     assert infer.main([*flags, "--segment", "car", "--mask", str(mask), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mask"] == str(mask)
@@ -506,3 +509,84 @@ def test_programs_get_a_line_of_json_per_picture_and_no_other(infer, folder, tmp
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("2 of 3 pairs failed:\n")
+
+
+def test_pictures_of_a_folder_are_decoded_beside_the_next_and_told_in_order(
+    infer, folder, tmp_path, monkeypatch, capsys
+):
+    """The last stage is held up until the next picture is sampled; one that cannot be written fails alone."""
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    for side, seed in (("image1", 1), ("image2", 2)):
+        for stem in "abcd":
+            picture(pairs / side / f"{stem}.png", seed=seed + ord(stem))
+        picture(pairs / side / "bad.png", 32, 48 + 16 * seed)
+    flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder), "--json"]
+    sampled = {stem: threading.Event() for stem in "abcd"}
+    plan, write = fuse.DiTFuse.sample_prompts, image.write
+
+    def sample_prompts(self, ready, prompts, **options):
+        for stem, finish in zip(
+            list("abcd")[len(order) :], plan(self, ready, prompts, **options), strict=False
+        ):
+            order.append(stem)
+            sampled[stem].set()
+            yield finish
+
+    def slow(file, *arguments, **options):
+        if file.stem in "abc":
+            assert sampled[chr(ord(file.stem) + 1)].wait(PATIENCE), "the next picture waited for this file"
+        if file.stem == "b":
+            raise OSError("disk full")
+        write(file, *arguments, **options)
+
+    order = []
+    monkeypatch.setattr(fuse.DiTFuse, "sample_prompts", sample_prompts)
+    monkeypatch.setattr(job.image, "write", slow)
+    assert infer.main(flags) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["out"]).stem for line in lines] == ["a", "b", "bad", "c", "d"]
+    assert [line["ok"] for line in lines] == [True, False, False, True, True]
+    assert lines[1]["error"] == "disk full"
+    monkeypatch.undo()
+    before = image.read(out / "a.png")
+    (out / "d.png").unlink()
+    assert infer.main([*flags, "--resume"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(line["out"]).stem, line["ok"]) for line in lines] == [
+        ("b", True),
+        ("bad", False),
+        ("d", True),
+    ]
+    one = [str(pairs / side / "a.png") for side in ("image1", "image2")]
+    assert infer.main([*one, *FAST, "--checkpoint", str(folder), "--out", str(tmp_path / "alone.png")]) == 0
+    np.testing.assert_array_equal(image.read(tmp_path / "alone.png"), before)
+
+
+def test_ctrl_c_in_a_folder_leaves_whole_pictures_that_resume_skips(
+    infer, folder, tmp_path, monkeypatch, capsys
+):
+    pairs, out = tmp_path / "pairs", tmp_path / "out"
+    for side, seed in (("image1", 1), ("image2", 2)):
+        for stem in "ab":
+            picture(pairs / side / f"{stem}.png", seed=seed)
+    flags = [*FAST, "--image-dir", str(pairs), "--out", str(out), "--checkpoint", str(folder)]
+    prepare = fuse.DiTFuse.prepare
+
+    def interrupted(self, files, *arguments, **options):
+        if files[0].stem == "b":
+            raise KeyboardInterrupt
+        return prepare(self, files, *arguments, **options)
+
+    monkeypatch.setattr(fuse.DiTFuse, "prepare", interrupted)
+    assert infer.main(flags) == 130
+    assert [file.name for file in out.iterdir()] == ["a.png"]
+    monkeypatch.undo()
+    assert infer.main([*flags, "--resume"]) == 0
+    assert "finished    1 pictures are there already" in capsys.readouterr().out
+
+
+def test_dtype_auto_takes_the_faster_one_and_says_which(infer, folder, pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuse.speed, "faster_dtype", lambda num_in, num_out: "bfloat16")
+    flags = [*pair, *FAST, "--checkpoint", str(folder), "--out", str(tmp_path / "out.png")]
+    assert infer.main([*flags, "--dtype", "auto"]) == 0
+    assert "numbers     bfloat16, the faster one here" in capsys.readouterr().out

@@ -29,9 +29,10 @@ def shown(monkeypatch, num_jobs: int) -> str:
     bar = functools.partial(tqdm, file=stream, mininterval=0)
     bar.write = lambda *_, **__: None
     monkeypatch.setattr(terminal, "tqdm", bar)
-    with terminal.progress(num_jobs, 2) as watch:
-        for number in range(num_jobs):
-            job = Job((Path("a.png"), Path("b.png")), "words", Path(f"scene{number}.png"))
+    pair = Path("a.png"), Path("b.png")
+    jobs = [Job(pair, "words", Path(f"scene{number}.png")) for number in range(num_jobs)]
+    with terminal.progress(jobs, 2) as watch:
+        for number, job in enumerate(jobs):
             if number == 1:
                 watch.on_failure(Failure(job.out, "a.png is damaged"))
                 continue
