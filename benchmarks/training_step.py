@@ -22,7 +22,7 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 
 from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
-from ditfuse_jax.config import PATCH, LoraConfig, TransformerConfig  # noqa: E402
+from ditfuse_jax.config import PATCH, TransformerConfig  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
 from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
@@ -107,17 +107,15 @@ def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx, tuning):
     return optax.apply_updates(params, updates), opt_state, loss
 
 
-def demo_side(kind: str, **changes) -> Here:
+def demo_side(kind: str) -> Here:
     """The demo model's step at 128 px, without the VAE.
 
     kind: plain (default XLA flags, plain attention, no other tuning), ours (16 rows), draws
-    (configs/demo.py), lora (the same with an adapter).
-    changes: of the tuning that `Tuning.choose` gives for one device of this machine.
+    (configs/demo.py).
     """
     config = load(Path(__file__).parents[1] / "configs" / "demo.py")
-    rows, draws = (config.batch_size, config.draws) if kind in ("draws", "lora") else (16, 1)
-    tuning = Tuning.choose(jax.default_backend(), 1)
-    tuning = Tuning(attention="plain") if kind == "plain" else dataclasses.replace(tuning, **changes)
+    rows, draws = (config.batch_size, config.draws) if kind == "draws" else (16, 1)
+    tuning = Tuning(attention="plain") if kind == "plain" else Tuning.choose(jax.default_backend(), 1)
     inputs = make_inputs(rows, 16, config.model.latent_channels)
     if draws > 1:
         rng, shape = np.random.default_rng(1), inputs.x_0.shape
@@ -125,6 +123,4 @@ def demo_side(kind: str, **changes) -> Here:
         inputs = inputs._replace(x_0=noise, t=rng.uniform(0.1, 0.9, (rows, draws)).astype(np.float32))
     graph = Transformer(config.model, rngs=nnx.Rngs(0))
     base = {name: np.asarray(leaf[...]) for name, leaf in flatten(graph).items()}
-    adapter = LoraConfig(rank=RANK, alpha=float(RANK)) if kind == "lora" else None
-    cfg = dataclasses.replace(config.model, lora=adapter)
-    return Here(cfg, base, inputs, cfg.dtype, tuning)
+    return Here(config.model, base, inputs, config.model.dtype, tuning)

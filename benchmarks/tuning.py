@@ -4,10 +4,10 @@
     python benchmarks/tuning.py [--rounds 5] [--only split max_scores]
 
 All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
-wall-clock and of processor time, without over with: over 1 is a gain. The programs are the training step of
-configs/demo.py (128 px, without the VAE) with an adapter on all linear layers, and attention alone in the
-shapes of that step. For `hoists` it is the memory of a prefix of the 192 M model in bfloat16, for `flags` the
-LoRA step of that model in float32, in two processes, with the XLA flags of train.py and without.
+wall-clock and of processor time, without over with: over 1 is a gain. The program is attention alone, in the
+shapes of the training step of configs/demo.py at 128 px. For `hoists` it is the memory of a prefix of the
+192 M model in bfloat16, for `flags` the LoRA step of that model in float32, in two processes, with the XLA
+flags of train.py and without.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from training_step import demo_side
 
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.attention import attention
@@ -35,11 +34,6 @@ ROWS, PREFIX, SUFFIX, HEADS, HEAD_DIM = 16, 208, 65, 4, 64  # configs/demo.py at
 
 def here() -> Tuning:
     return Tuning.choose(jax.default_backend(), 1)
-
-
-def adapter_pair() -> tuple[Callable, Callable]:
-    """The training step with an adapter, joined to its kernels and not."""
-    return demo_side("lora"), demo_side("lora", joins_adapter=PORTABLE.joins_adapter)
 
 
 def attention_pair(name: str) -> tuple[Callable, Callable]:
@@ -110,7 +104,7 @@ def memory_of_hoisting() -> None:
 
 
 def main() -> None:
-    names = ("split", "max_scores", "joins_adapter", "hoists", "flags")
+    names = ("split", "max_scores", "hoists", "flags")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,7 +118,7 @@ def main() -> None:
         elif name == "flags":
             compare_flags(args.rounds)
         else:
-            compare(name, adapter_pair() if name == "joins_adapter" else attention_pair(name), args.rounds)
+            compare(name, attention_pair(name), args.rounds)
 
 
 if __name__ == "__main__":

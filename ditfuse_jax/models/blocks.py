@@ -81,9 +81,9 @@ class RMSNorm(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention of new tokens over a cached prefix, if there is one, and themselves."""
 
-    def __init__(self, cfg: TransformerConfig, **linear):
+    def __init__(self, cfg: TransformerConfig, *, tuning: Tuning, **linear):
         self.heads = (cfg.num_heads, cfg.num_heads + cfg.num_kv_heads)  # where q, k and v end in qkv
-        self.head_dim, self.dtype, self.tuning = cfg.head_dim, cfg.dtype, linear["tuning"]
+        self.head_dim, self.dtype, self.tuning = cfg.head_dim, cfg.dtype, tuning
         out = (cfg.num_heads + 2 * cfg.num_kv_heads) * cfg.head_dim
         self.qkv = block_linear(cfg, "attn.qkv", cfg.width, out, **linear)
         self.out = block_linear(cfg, "attn.out", cfg.width, cfg.width, init=_residual_init(cfg), **linear)
@@ -123,9 +123,9 @@ class Block(nnx.Module):
     """Attention and MLP, each behind its norm and beside a residual."""
 
     def __init__(self, cfg: TransformerConfig, *, tuning: Tuning, param_dtype, rngs: nnx.Rngs):
-        linear = {"tuning": tuning, "param_dtype": param_dtype, "rngs": rngs}
+        linear = {"param_dtype": param_dtype, "rngs": rngs}
         self.attn_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
-        self.attn = Attention(cfg, **linear)
+        self.attn = Attention(cfg, tuning=tuning, **linear)
         self.mlp_norm = RMSNorm(cfg.width, cfg.norm_eps, param_dtype=param_dtype)
         self.mlp = MLP(cfg, **linear)
 

@@ -8,8 +8,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
 from ditfuse_jax.ops.int8 import int8_matmul, runs
-from ditfuse_jax.ops.products import joined, matmul, plain_adapted
-from ditfuse_jax.ops.tuning import Tuning
+from ditfuse_jax.ops.products import matmul
 
 
 class LoRAParam(nnx.Variable):
@@ -49,18 +48,15 @@ class LoRALinear(Linear):
     A starts as N(0, 1 / r) and B as zero (PEFT's "gaussian"), so the adapter starts as nothing.
     """
 
-    def __init__(
-        self, num_in: int, num_out: int, *, lora: LoraConfig, tuning: Tuning, rngs: nnx.Rngs, **linear
-    ):
+    def __init__(self, num_in: int, num_out: int, *, lora: LoraConfig, rngs: nnx.Rngs, **linear):
         super().__init__(num_in, num_out, rngs=rngs, **linear)
-        self.scale, self.joins_adapter = lora.scale, tuning.joins_adapter
+        self.scale = lora.scale
         self.lora_a = LoRAParam(jax.random.normal(rngs.params(), (num_in, lora.rank)) / lora.rank)
         self.lora_b = LoRAParam(jnp.zeros((lora.rank, num_out)))
 
     def product(self, x: jax.Array) -> jax.Array:
         low = checkpoint_name(self.scale * matmul(x, self.lora_a[...], self.dtype), "linear")
-        add = joined if self.joins_adapter else plain_adapted
-        return add(x, self.kernel[...], low, self.lora_b[...], self.dtype)
+        return super().product(x) + matmul(low, self.lora_b[...], self.dtype)
 
 
 class Int8Linear(Linear):
@@ -92,14 +88,12 @@ def _int8(num_in: int, num_out: int) -> tuple[nnx.Param, nnx.Param]:
     return nnx.Param(jnp.zeros((num_in, num_out), jnp.int8)), nnx.Param(step)
 
 
-def block_linear(
-    cfg: TransformerConfig, name: str, num_in: int, num_out: int, *, tuning: Tuning, **linear
-) -> Linear:
+def block_linear(cfg: TransformerConfig, name: str, num_in: int, num_out: int, **linear) -> Linear:
     """The linear layer `name` of a block: with a live adapter where cfg.lora targets it."""
     linear = {"use_bias": False, "dtype": cfg.dtype, **linear}
     if cfg.lora is not None and name in cfg.lora.targets:
         kind = Int8LoRALinear if cfg.int8 else LoRALinear
-        return kind(num_in, num_out, lora=cfg.lora, tuning=tuning, **linear)
+        return kind(num_in, num_out, lora=cfg.lora, **linear)
     return (Int8Linear if cfg.int8 else Linear)(num_in, num_out, **linear)
 
 

@@ -21,7 +21,6 @@ class Tuning:
     # plain: all scores at once, differentiated by JAX; cudnn, splash: kernels, and blocks where they cannot
     attention: str = "blocks"
     max_scores: int = 2**27  # attention scores in memory at once
-    joins_adapter: bool = False  # W x + B A x as one product of joined operands
     hoists: bool = True  # XLA may convert stacked weights ahead of the loop over layers
 
     def __post_init__(self):
@@ -38,7 +37,7 @@ class Tuning:
             return cls(attention=kernel if num_devices == 1 else "blocks")
         if num_devices > 1:  # blocks of scores go row after row, which would gather rows of other devices
             return cls(hoists=False)
-        return cls(max_scores=2**20, joins_adapter=True, hoists=False)  # 4 MB of scores stay near a core
+        return cls(max_scores=2**20, hoists=False)  # 4 MB of scores stay near a core
 
     def jit_options(self) -> dict:
         """Arguments of `jax.jit` for a program that loops over stacked weights."""

@@ -18,8 +18,6 @@ def test_accelerators_take_their_kernel_on_one_device_and_the_defaults_on_a_mesh
 def test_virtual_devices_keep_whole_batches_of_scores():
     one, eight = (Tuning.choose("cpu", count) for count in (1, 8))
     assert one.max_scores < eight.max_scores == PORTABLE.max_scores
-    assert one.joins_adapter
-    assert not eight.joins_adapter
 
 
 def test_options_of_jit_are_known_to_the_compiler():

@@ -35,7 +35,7 @@ def main() -> None:
     """What the process of its own does."""
     jax.config.update("jax_num_cpu_devices", 1)  # eight by conftest.py
     tuning = Tuning.choose(jax.default_backend(), jax.device_count())
-    choice = [jax.device_count(), tuning.max_scores, tuning.joins_adapter]
+    choice = [jax.device_count(), tuning.max_scores]
     print(json.dumps([choice, *(losses(adapter, tuning) for adapter in (False, True))]))
 
 
@@ -51,10 +51,9 @@ def one_device():
 
 
 def test_its_own_choices_are_made(one_device):
-    devices, max_scores, joins_adapter = one_device[0]
+    devices, max_scores = one_device[0]
     assert devices == 1
     assert max_scores < PORTABLE.max_scores
-    assert joins_adapter
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "lora"])
