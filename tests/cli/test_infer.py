@@ -533,7 +533,7 @@ def test_pictures_of_a_folder_are_decoded_beside_the_next_and_told_in_order(
             yield finish
 
     def slow(file, *arguments, **options):
-        if file.stem in "abc":
+        if file.stem in "ac":  # b is followed by the bad pair
             assert sampled[chr(ord(file.stem) + 1)].wait(PATIENCE), "the next picture waited for this file"
         if file.stem == "b":
             raise OSError("disk full")
