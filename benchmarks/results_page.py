@@ -20,6 +20,7 @@ from ditfuse_jax.evaluation.figures import FIGURES
 OURS, DECODED = "ditfuse", "ditfuse, decoded"
 PART = "part.md"  # what each part of results.py leaves
 WIDTH, QUALITY = 1220, 68  # pixels of a sheet at most, of the JPEG
+NAMED = 3  # methods that are ahead, before the rest is a number
 SEEN = Path(__file__).with_name("results_seen.toml")
 COMMAND = "python benchmarks/results.py --out runs/results"
 BESIDE = "Laplacian pyramid,guided filter"  # of the sheets: the strongest without a network
@@ -96,7 +97,8 @@ def place(summary: dict, method: str) -> str:
         better = sorted((other for other in ranks if ranks[other] < ranks.get(method, 0)), key=ranks.get)
         name = summary["metrics"][metric]["title"]
         if better:
-            lost.append(f"{name} by {', '.join(better)}")
+            more = f" and {len(better) - NAMED} more" if len(better) > NAMED else ""
+            lost.append(f"{name} by {', '.join(better[:NAMED])}{more}")
         elif method in ranks:
             lead.append(name)
     mean = summary["mean_rank"]

@@ -149,6 +149,9 @@ def test_who_is_ahead_is_taken_from_the_ranks():
 
     told = results_page.place(SUMMARY, "ditfuse")
     assert told == "- ditfuse: mean rank 3 of 3; best in SD; beaten in VIF by maximum, mean"
+    many = {"vif": {"ditfuse": 6} | {f"m{number}": number for number in range(1, 6)}}
+    told = results_page.place(SUMMARY | {"ranks": many}, "ditfuse")
+    assert told.endswith("best in nothing; beaten in VIF by m1, m2, m3 and 2 more")
     assert results_page.place(SUMMARY, "maximum").startswith(
         "- maximum: mean rank 1 of 3; best in VIF; beaten"
     )
