@@ -103,18 +103,16 @@ def rebuilt(
     for top, cut in _strips(bands, height):
         rows = np.s_[top : min(top + BLOCK, height)]
         around = _reflected(top, height)
-        made = Kept.empty(rows.stop - top, width)
         for left in range(0, width, BLOCK):
             columns = _reflected(left, width)
             sources = _block(originals, around, columns)
             block = _program()(cut(columns), sources, np.float32(strength), kind=kind)
-            for strip, part in zip(made, block, strict=True):
-                strip[:, left : left + BLOCK] = np.asarray(part)[: len(strip), : width - left]
-        picture[rows] = image.to_levels(made.pixels, bits)
-        explained += np.count_nonzero(made.invented <= fidelity.EXPLAINED)
-        if maps:
-            for whole, part in zip(kept, made, strict=True):
-                whole[rows] = part
+            made = Kept(*(np.asarray(part)[: rows.stop - top, : width - left] for part in block))
+            place = rows, np.s_[left : left + BLOCK]
+            picture[place] = image.to_levels(made.pixels, bits)
+            explained += np.count_nonzero(made.invented <= fidelity.EXPLAINED)
+            for whole, part in zip(kept or (), made if maps else (), strict=True):
+                whole[place] = part
     return Native(picture, *(kept or (None,) * 3), explained / (height * width))
 
 
