@@ -116,6 +116,21 @@ def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp
     assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
 
 
+def test_other_data_is_named_and_a_flag_goes_on_with_it(place, tmp_path):
+    stopped(place, tmp_path / "run")
+    data = shutil.copytree(place["folder"] / "data", tmp_path / "data")
+    names = (data / "photos" / "train.txt").read_text().splitlines(keepends=True)
+    (data / "photos" / "train.txt").write_text("".join(names[:-1]))
+    flags = ("--data", data, "--set", "save_every=1000")
+    code, output = train(place, tmp_path / "run", *flags)
+    assert code == 2, output
+    assert "--accept-changed-data" in output
+    assert "8 items then, 7 now" in output
+    code, output = train(place, tmp_path / "run", *flags, "--accept-changed-data")
+    assert code == 0, output
+    assert "step 24/24" in output
+
+
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     flags = (*place["flags"], "--workdir", tmp_path, "--set", "keep=1")
     step = stopped(place, tmp_path)

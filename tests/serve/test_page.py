@@ -107,6 +107,18 @@ def give(page, files) -> None:
     page.set_input_files("#files input[type=file]", files)
 
 
+def drag(page, slider) -> None:
+    """To the left; it follows."""
+    slider.scroll_into_view_if_needed()
+    before = slider.bounding_box()
+    x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y, steps=4)
+    page.mouse.up()
+    assert slider.bounding_box()["x"] < before["x"] - 30
+
+
 def test_from_upload_to_download(visit, address, asked, tmp_path):
     page = visit(viewport={"width": 390, "height": 844})  # a phone
     status(page, "Add two photographs")
@@ -120,8 +132,7 @@ def test_from_upload_to_download(visit, address, asked, tmp_path):
     status(page, "Done.")
     expect(page.locator("#first img").first).to_be_visible()
     assert page.locator("#first img").count() == 2  # before and after
-    slider = page.locator("#first [role=slider], #first .handle, #first .outer").first
-    expect(slider).to_be_visible()
+    drag(page, page.locator("#first [role=slider], #first .handle, #first .outer").first)
     with page.expect_download() as download:
         page.click("#download")
     with Image.open(download.value.path()) as made:
