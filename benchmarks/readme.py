@@ -138,7 +138,8 @@ RUN: dict[str, Callable[[Result], None]] = {
     "python infer.py --task light+": brightens,
     'python infer.py --prompt "make the people brighter"': obeys_words,
     "python infer.py --segment car,road": marks,
-    "python benchmarks/demo_examples.py examples/fused.jpg": draws,
+    "python benchmarks/demo_examples.py examples/fused.jpg": draws("examples/fused.jpg"),
+    "python benchmarks/fidelity_crops.py docs/fidelity.jpg": draws("docs/fidelity.jpg"),
     "python examples/make_shots.py shots": stores("shots/focus/3.jpg", "shots/frames/ir/4.png"),
     "python infer.py shots/focus/1.jpg shots/focus/2.jpg shots/focus/3.jpg --task mff --out sharp.jpg": sees(
         "sharp.jpg", ["shots/focus/1.jpg"]

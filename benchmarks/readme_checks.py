@@ -105,13 +105,17 @@ def sharpens(result: Result) -> None:
     assert fused > max(sharp), f"{fused:.2f} is not over {sharp}"
 
 
-def draws(result: Result) -> None:
-    """The picture of the README is what its command makes of the examples."""
-    with Image.open(PROJECT / "examples/fused.jpg") as image:
-        kept = np.asarray(image.convert("RGB"), np.float64)
-    made = result.picture("examples/fused.jpg")
-    assert made.shape == kept.shape
-    assert np.abs(made - kept).mean() < 2.0
+def draws(name: str) -> Callable[[Result], None]:
+    """A check that a picture of the pages is what its command makes of the examples."""
+
+    def check(result: Result) -> None:
+        with Image.open(PROJECT / name) as image:
+            kept = np.asarray(image.convert("RGB"), np.float64)
+        made = result.picture(name)
+        assert made.shape == kept.shape
+        assert np.abs(made - kept).mean() < 2.0
+
+    return check
 
 
 def sees(name: str, sources: Sequence[str]) -> Callable[[Result], None]:
