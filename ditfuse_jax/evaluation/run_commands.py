@@ -77,7 +77,7 @@ def fuse(model, chosen: list[Files], args: argparse.Namespace) -> list[str]:
     ]
     print(f"checkpoint  {model.checkpoint_id}")
     todo = jobs.unfinished(todo, settings, seed=args.seed, checkpoint=model.checkpoint_id)
-    with terminal.progress(len(todo), settings.steps) as watch:
+    with terminal.progress(todo, settings.steps) as watch:
         done = jobs.run(model, todo, settings, seed=args.seed, watch=watch, go_on=True)
     return [failure.message for failure in done.failed]
 

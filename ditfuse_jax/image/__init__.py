@@ -15,7 +15,7 @@ from ditfuse_jax.image.geometry import (
     restore,
 )
 from ditfuse_jax.image.levels import luma, to_image, to_levels, to_pixels
-from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, deepened, seen, shallow
+from ditfuse_jax.image.picture import BITS, Origin, Picture, bits_of, checked_bits, deepened, seen, shallow
 from ditfuse_jax.image.radiometric import read_pair
 from ditfuse_jax.image.reader import (
     FORMATS,
@@ -57,6 +57,7 @@ __all__ = [
     "check_same_size",
     "check_size",
     "check_writable",
+    "checked_bits",
     "convert",
     "convert_floats",
     "deepened",

@@ -32,6 +32,13 @@ class Picture:
         return bits_of(self.pixels)
 
 
+def checked_bits(bits: str | int) -> str:
+    """`bits` as one of BITS; ValueError for another."""
+    if str(bits) not in BITS:
+        raise ValueError(f"bits {bits!r} is not one of {', '.join(BITS)}")
+    return str(bits)
+
+
 def bits_of(pixels: np.ndarray) -> int:
     """8 or 16, of uint8 or uint16."""
     return 8 * pixels.dtype.itemsize

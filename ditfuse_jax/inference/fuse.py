@@ -230,7 +230,7 @@ class DiTFuse:
         The functions are to be called in their order; each may run while the next prompt, or other images,
         are sampled. Tiles and stacks are whole when they are taken.
         """
-        depth = {"bits": settings.checked_bits(bits), "maps": maps}
+        depth = {"bits": image.checked_bits(bits), "maps": maps}
         if stack.is_stack(images):
             if noise is not None:
                 raise ValueError(f"noise goes with two images, not {len(images)}; leave it away, give a seed")
@@ -273,7 +273,7 @@ class DiTFuse:
             made = (self.fuse_prompts(p, [words], seed=s, **how, **options) for p, words, s in each)
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
-        depth = {"bits": settings.checked_bits(bits), "maps": maps}
+        depth = {"bits": image.checked_bits(bits), "maps": maps}
         return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))()
 
     def _fuse(

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ditfuse_jax.bounds import check_seed
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig, closest, from_dict, to_dict
-from ditfuse_jax.image import BITS
 from ditfuse_jax.text import quoted
 
 OPTIONS = tuple(field for field in dataclasses.fields(SamplingConfig) if "help" in field.metadata)
@@ -31,13 +30,6 @@ def seed(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return value
-
-
-def checked_bits(bits: str | int) -> str:
-    """`bits` as one of `image.BITS`; ValueError for another."""
-    if str(bits) not in BITS:
-        raise ValueError(f"bits {bits!r} is not one of {', '.join(BITS)}")
-    return str(bits)
 
 
 class Shard(NamedTuple):
