@@ -73,7 +73,7 @@ def test_killed_at_random_points_it_repeats_the_uninterrupted_run(place, uninter
             time.sleep(0.05)
             saving = list((tmp_path / "killed" / "checkpoints").glob("*tmp*"))
             moved = len(complete_steps(tmp_path / "killed")) > started
-            if kills < 4 and (saving or moved) and rng.random() < 0.3:  # often in the middle of a save
+            if kills < 3 and (saving or moved) and rng.random() < 0.3:  # often in the middle of a save
                 process.kill()
                 kills += 1
                 break
@@ -173,7 +173,7 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path
 def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
     process = runs.subprocess.run(
         runs.command("--mesh", "2", "--workdir", tmp_path, "--set", "steps=2", "--set", "log_every=1"),
-        env=runs.environment() | {"DITFUSE_DATA": str(tmp_path / "nowhere")},
+        env=runs.quick_environment(devices=2) | {"DITFUSE_DATA": str(tmp_path / "nowhere")},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
