@@ -196,21 +196,12 @@ class DiTFuse:
         how.check_fidelity(strength)
         return prepare.prepare(images, kind=kind, how=how, before=before)
 
-    def fuse_prompts(
-        self,
-        images: Sequence,
-        prompts: Sequence[str],
-        *,
-        seed: int = 0,
-        noise: np.ndarray | None = None,
-        on_step: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
-        bits: str | int = "auto",
-        maps: bool = True,
-        **options,
-    ) -> Iterator[Fused]:
-        """One result per prompt, each as by `fuse`; what the prompts share is encoded once."""
-        how = {"seed": seed, "noise": noise, "on_step": on_step, "bits": bits, "maps": maps}
-        for finish in self.sample_prompts(images, prompts, **how, **options):
+    def fuse_prompts(self, images: Sequence, prompts: Sequence[str], **how) -> Iterator[Fused]:
+        """One result per prompt, each as by `fuse`; what the prompts share is encoded once.
+
+        how: as in `sample_prompts`.
+        """
+        for finish in self.sample_prompts(images, prompts, **how):
             yield finish()
 
     def sample_prompts(
@@ -237,7 +228,7 @@ class DiTFuse:
             strength, how = self.settings(**options).fidelity, {"seed": seed, "on_step": on_step, **depth}
             stacks = (self.fuse_prompts, images, prompts)
             for made in stack.results(*stacks, strength=strength, **how, **options):
-                yield functools.partial(_only, functools.partial(list, [made]))
+                yield functools.partial(_only, lambda made=made: [made])
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]

@@ -8,7 +8,6 @@ bright a place of a bracket must be, and what more contrast turns about, the res
 does not see it. Ours; the form is that of a two-band pyramid (Burt and Adelson, ACM TOG 1983).
 """
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import cv2
@@ -33,12 +32,11 @@ def wanted(kind: str | None, tiling: Tiling | None) -> bool:
     return tiling is not None and len(tiling.corners) > 1 and kind in WIDE
 
 
-def toned(parts: Iterable[np.ndarray], tiling: Tiling, overview: Overview) -> Iterator[np.ndarray]:
-    """Tiles float32 [h, w, >= 3] in the order of their corners, results first -> with M in the place of T."""
-    for part, corner in zip(parts, tiling.corners, strict=True):
-        apart = seen_at(overview, corner, tiling.tile) - part[..., :3]
-        even = cv2.GaussianBlur(apart, (0, 0), BAND, borderType=cv2.BORDER_REFLECT_101)
-        yield np.concatenate([part[..., :3] + even, part[..., 3:]], axis=-1)
+def toned(part: np.ndarray, overview: Overview, corner: tuple[int, int]) -> np.ndarray:
+    """A tile float32 [h, w, >= 3] at `corner`, its result first -> the same with M in the place of T."""
+    apart = seen_at(overview, corner, part.shape[:2]) - part[..., :3]
+    even = cv2.GaussianBlur(apart, (0, 0), BAND, borderType=cv2.BORDER_REFLECT_101)
+    return np.concatenate([part[..., :3] + even, part[..., 3:]], axis=-1)
 
 
 def seen_at(overview: Overview, corner: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:

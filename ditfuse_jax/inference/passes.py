@@ -13,7 +13,7 @@ from ditfuse_jax import image
 from ditfuse_jax.checkpoints.layout import MODEL_FILE, VAE_FILE
 from ditfuse_jax.config import CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
-from ditfuse_jax.inference import codec, sampler, shapes, tiles
+from ditfuse_jax.inference import codec, overview, sampler, shapes, tiles
 from ditfuse_jax.inference.network import Network, check_finite
 from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.overview import Overview
@@ -23,6 +23,7 @@ from ditfuse_jax.inference.scene import Scene
 from ditfuse_jax.inference.tiles import Tiling
 from ditfuse_jax.inference.timings import Stopwatch
 from ditfuse_jax.models.flow import Guidance, branches
+from ditfuse_jax.prompt import kind_of
 from ditfuse_jax.task import only_chooses
 
 
@@ -133,24 +134,33 @@ def sample(run: Run, rows: Layout, cache, noises) -> list[np.ndarray]:
 
 
 def tiled(
-    run: Run, scene: Scene, tiling: Tiling, prompt: str, noises: Sequence[np.ndarray]
+    run: Run, scene: Scene, tiling: Tiling, prompt: str, noises: Sequence[np.ndarray], *, seed: int
 ) -> Iterator[np.ndarray]:
     """The maps of every tile of a pair, in the order of its corners, see `Decoded`.
 
     Where sources agree and the prompt asks for nothing else, they are copied without a call of the model.
 
-    noises: starts of the whole picture, float32 [h, w, C] of what the tiles cover.
+    noises: starts of the whole picture, float32 [h, w, C] of what the tiles cover. seed: of the noise of the
+    overview, where there is one.
     """
     copies = only_chooses(prompt)
     agreed = [copies and tiles.agree(*_cut(scene, tiling, corner)) for corner in tiling.corners]
     todo = [corner for corner, same in zip(tiling.corners, agreed, strict=True) if not same]
     count = tiles_at_once(run.networks.config, tiling, branches(run.guidance))
+    small = None
+    if todo and overview.wanted(kind_of(prompt), tiling):
+        small = seen_small(run, scene, prompt, seed)
+        run = run.after(run.settings.steps)
     fused = _batches(run, scene, tiling, prompt, noises, todo, count)
     for corner, same in zip(tiling.corners, agreed, strict=True):
-        yield _copied(run, _cut(scene, tiling, corner)) if same else next(fused)
+        if same:
+            yield _copied(run, _cut(scene, tiling, corner))
+        else:
+            part = next(fused)
+            yield overview.toned(part, small, corner) if small else part
 
 
-def overview(run: Run, scene: Scene, prompt: str, seed: int) -> Overview:
+def seen_small(run: Run, scene: Scene, prompt: str, seed: int) -> Overview:
     """A large pair in one piece, scaled down to a shape that the checkpoint knows."""
     sources = encode(run.networks, scene, max_side=run.settings.max_side)
     noises = starts([sources.latents.shape[1:]], [seed], [None], count=run.settings.noises)

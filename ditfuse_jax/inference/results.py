@@ -9,7 +9,7 @@ import numpy as np
 
 from ditfuse_jax import image
 from ditfuse_jax.image import Origin
-from ditfuse_jax.inference import native, overview, passes, thermal, tiles
+from ditfuse_jax.inference import native, passes, thermal, tiles
 from ditfuse_jax.inference.native import Native
 from ditfuse_jax.inference.noise import starts
 from ditfuse_jax.inference.passes import Run
@@ -66,12 +66,7 @@ def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterat
     field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
     noises = [noise for (noise,) in starts([field], seeds, given, count=run.settings.noises)]
     for (prompt,) in batches:
-        if overview.wanted(kind_of(prompt), tiling):
-            small = passes.overview(run, one, prompt, seeds[0])
-            parts = passes.tiled(run.after(run.settings.steps), one, tiling, prompt, noises)
-            parts = overview.toned(parts, tiling, small)
-        else:
-            parts = passes.tiled(run, one, tiling, prompt, noises)
+        parts = passes.tiled(run, one, tiling, prompt, noises, seed=seeds[0])
         made = _finish(run, tiles.bands(parts, tiling), one, prompt)
         run.watch.lap("rebuild")
         fused = [_fused(made, one, None, run.watch.take())]

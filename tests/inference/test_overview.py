@@ -56,7 +56,7 @@ def test_tiles_get_the_brightness_of_the_overview_and_keep_their_details():
     parts = [np.dstack([tiles.cut(picture + details, tiling, c)] * 2) for c in tiling.corners]
     for part, off in zip(parts, (0.3, -0.2, 0.1, -0.4), strict=True):
         part[..., :3] += off
-    made = list(overview.toned(parts, tiling, exact))
+    made = [overview.toned(part, exact, corner) for part, corner in zip(parts, tiling.corners, strict=True)]
     for before, after in zip(parts, made, strict=True):
         np.testing.assert_array_equal(after[..., 3:], before[..., 3:])
     (whole,) = [np.concatenate(list(tiles.bands((part[..., :3] for part in made), tiling)))]
@@ -66,13 +66,13 @@ def test_tiles_get_the_brightness_of_the_overview_and_keep_their_details():
 
 @pytest.mark.parametrize(("task", "passed"), [("mef", 1), ("contrast+", 1), ("mff", 0), ("ivif", 0)])
 def test_exposure_and_contrast_of_a_large_picture_see_the_whole(demo, monkeypatch, task, passed):
-    calls, original = [], passes.overview
+    calls, original = [], passes.seen_small
 
     def counted(*how):
         calls.append(how[2])
         return original(*how)
 
-    monkeypatch.setattr(passes, "overview", counted)
+    monkeypatch.setattr(passes, "seen_small", counted)
     pair = [image.to_levels(smooth(*SIZE) * scale, 8) for scale in (1.0, 0.5)]
     demo.fuse(pair, task=task, **ONE_STEP)
     assert len(calls) == passed
@@ -82,3 +82,13 @@ def test_exposure_and_contrast_of_a_large_picture_see_the_whole(demo, monkeypatc
     demo.fuse(small, task=task, **ONE_STEP)
     assert len(calls) == passed, "one tile is the whole picture"
     assert shapes.choose_tiles(256, 256, demo.config.shapes, demo.settings(**ONE_STEP)) is not None
+
+
+def test_tiles_whose_sources_agree_stay_copies(demo):
+    """The overview has an error of its own, which is none of theirs."""
+    first = image.to_levels(smooth(*SIZE), 8)
+    np.testing.assert_array_equal(demo.fuse((first, first), task="mef", **ONE_STEP).image, first)
+    second = first.copy()
+    second[:40, :40] //= 2  # in the first tile alone
+    made = demo.fuse((first, second), task="mef", **ONE_STEP).image
+    np.testing.assert_array_equal(made[-40:, -40:], first[-40:, -40:])

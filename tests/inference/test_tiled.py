@@ -97,7 +97,7 @@ def test_a_tile_is_what_its_part_of_picture_and_noise_gives(model):
     assert len(tiling.corners) == 4
     field = normal((*(side // 8 for side in tiling.covered), 4), seed=3)
     run = passes.Run(model.networks, run_settings, None, passes.Stopwatch())
-    maps = list(passes.tiled(run, scene.read(pictures), tiling, render(PROMPT), [field]))
+    maps = list(passes.tiled(run, scene.read(pictures), tiling, render(PROMPT), [field], seed=3))
     for each, (top, left) in zip(maps, tiling.corners, strict=True):
         part = np.stack([tiles.cut(picture, tiling, (top, left)) for picture in pictures])
         noise = field[top // 8 :, left // 8 :][:8, :8]
