@@ -9,8 +9,8 @@ import pytest
 import scripts
 from convert.__main__ import parser as convert_parser
 from ditfuse_jax.checkpoints.folder import read_config
-from ditfuse_jax.cli.fuse import EXAMPLE_TASK, jobs_of
 from ditfuse_jax.cli.fuse import parse as parse_fuse
+from ditfuse_jax.cli.fuse_jobs import EXAMPLE_TASK, jobs_of
 from ditfuse_jax.cli.train import parse as parse_train
 from ditfuse_jax.config import DEMO
 from ditfuse_jax.data.__main__ import parse as parse_data

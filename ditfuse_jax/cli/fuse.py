@@ -10,15 +10,15 @@ from pathlib import Path
 
 import jax
 
-from ditfuse_jax import image, places
+from ditfuse_jax import image
+from ditfuse_jax.cli.fuse_jobs import folders_of, jobs_of, say
 from ditfuse_jax.config import SamplingConfig
 from ditfuse_jax.inference import preparation, settings
-from ditfuse_jax.task import PURPOSES, TASKS, request
+from ditfuse_jax.task import PURPOSES, TASKS
 from ditfuse_jax.text import message
 
 INTERRUPTED = 130  # the exit code of shells after Ctrl-C
 FORMATS = ("auto", "png", "tif", "jpg", "webp")  # of results in a folder
-EXAMPLE, EXAMPLE_TASK = places.folder("examples") / "ivif", "ivif"  # an infrared-visible pair
 
 
 def parse(arguments: list[str], prog: str) -> argparse.Namespace:
@@ -55,12 +55,6 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
         help="for programs: one line of JSON per picture on stdout, and no other",
     )
     return parser.parse_args(arguments)
-
-
-def say(flags: argparse.Namespace, line: str) -> None:
-    """A line for people."""
-    if not flags.quiet and not flags.json:
-        print(line)
 
 
 def add_words(what) -> None:
@@ -146,106 +140,6 @@ def add_results(files) -> None:
         metavar="FILE",
         help="also write the infrared picture's own values, untouched: .tif; a folder with --image-dir",
     )
-
-
-def jobs_of(flags: argparse.Namespace):
-    """The jobs that the flags ask for, and failures known before the start."""
-    from ditfuse_jax.inference import jobs, marks  # a second to import, so on use
-
-    segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
-    if flags.segment is not None and not segment:
-        raise ValueError(f"--segment {flags.segment!r} names nothing; write --segment car,building")
-    folders = folders_of(flags)
-    example = not (flags.images or flags.image1 or flags.image2 or folders)
-    asked = flags.task or flags.prompt or flags.prompt_file or segment
-    task = EXAMPLE_TASK if (example or _is_thermal_pair(flags.images)) and not asked else flags.task
-    words = {"task": task, "segment": segment, "thing": flags.object, "tag": flags.tag}
-    if flags.mask:
-        marks.check(flags.prompt, task=task, segment=segment)
-    if flags.temperatures and flags.prompt_file:
-        raise ValueError("--temperatures is of the pictures, not of the lines; leave --prompt-file away")
-    if flags.prompt_file and (folders or flags.prompt):
-        raise ValueError(
-            "--prompt-file stands for --prompt and goes with one pair; leave --prompt, --image-dir away"
-        )
-    if (flags.weights or flags.invented) and (folders or flags.prompt_file):
-        raise ValueError("--weights and --invented are files beside one picture; fuse one pair at a time")
-    if flags.save_align and (folders or flags.prompt_file or flags.align == "off"):
-        raise ValueError(
-            "--save-align measures one scene: fuse it alone and without --align off, then use the file"
-        )
-    if flags.format and not folders:
-        raise ValueError("--format goes with --image-dir; elsewhere the suffix of --out is the format")
-    if flags.steady and not folders:
-        raise ValueError(
-            "--steady goes with --image-dir, whose files are frames; add it or leave --steady away"
-        )
-    if flags.shard and not folders:
-        raise ValueError("--shard goes with --image-dir; add it or leave --shard away")
-    if flags.resume and not folders:
-        raise ValueError("--resume goes with --image-dir; add it or leave --resume away")
-    if folders:
-        if flags.images or flags.image1 or flags.image2:
-            raise ValueError("--image-dir brings its own images; leave --image1 and --image2 away")
-        prompt, form = request(flags.prompt, **words), flags.format or "auto"
-        form = "png" if form == "auto" and flags.bits == "16" else form
-        found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
-        found = jobs.in_sequence(found) if flags.steady and found else found
-        found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
-        return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
-    images = images_of(flags)
-    if flags.prompt_file:
-        prompts = [request(line, **words) for line in jobs.read_prompts(flags.prompt_file)]
-        found = jobs.prompt_jobs(images, prompts, flags.out or Path("fused"))
-        return with_masks(found, flags.mask), []
-    prompt = request(flags.prompt, **words)
-    out = flags.out or Path("fused.png")
-    beside = (flags.weights, flags.invented, flags.save_align, flags.mask, flags.temperatures)
-    return [jobs.Job(images, prompt, out, *beside)], []
-
-
-def _is_thermal_pair(files: list[Path]) -> bool:
-    """Whether one file holds both pictures."""
-    return len(files) == 1 and image.is_flir(files[0])
-
-
-def folders_of(flags: argparse.Namespace) -> list[Path]:
-    """The folder that holds all, or those of image 1, 2 ...; none for single files."""
-    if flags.image_dirs and flags.image_dir:
-        raise ValueError("--image-dir holds the folders that --image-dirs names; give one of the two")
-    if flags.image_dirs and len(flags.image_dirs) == 1:
-        raise ValueError(f"--image-dirs {flags.image_dirs[0]}: one folder is no pair; give two or more")
-    return [flags.image_dir] if flags.image_dir else flags.image_dirs or []
-
-
-def with_masks(jobs: list, folder: Path | None) -> list:
-    """Several jobs whose masks, PNG files named like the results, go to `folder`, if there is one."""
-    return [job._replace(mask=folder / f"{job.out.stem}.png") for job in jobs] if folder else jobs
-
-
-def with_temperatures(jobs: list, folder: Path | None) -> list:
-    """Several jobs whose temperatures, TIFF files named like the results, go to `folder`, if there is one."""
-    return [job._replace(temperatures=folder / f"{job.out.stem}.tif") for job in jobs] if folder else jobs
-
-
-def images_of(flags: argparse.Namespace) -> tuple[Path, ...]:
-    if flags.images:
-        if flags.image1 or flags.image2:
-            raise ValueError("--image1 and --image2 name a pair; give it so, or all images without flags")
-        if _is_thermal_pair(flags.images):
-            image.read_pair(flags.images[0])  # what is wrong with it is said before the model is loaded
-        elif len(flags.images) == 1:
-            raise ValueError(f"{flags.images[0]} alone is not enough to fuse; give two images or more")
-        for number, file in enumerate(flags.images):
-            if file in flags.images[:number]:
-                raise ValueError(f"{file} is given twice; name each picture of the scene once")
-        return tuple(flags.images)
-    if (flags.image1 is None) != (flags.image2 is None):
-        raise ValueError("one image is not a pair; give both --image1 and --image2, or none for the example")
-    if flags.image1:
-        return flags.image1, flags.image2
-    say(flags, f"images      the example pair {EXAMPLE} (infrared-visible: --task {EXAMPLE_TASK})")
-    return EXAMPLE / "image1.png", EXAMPLE / "image2.png"
 
 
 def keep_compiled_programs() -> None:

@@ -119,9 +119,9 @@ class TrainConfig:
     def __post_init__(self):
         one_of("stage", self.stage, ("vae", "model"))
         one_of("frozen_dtype", self.frozen_dtype, ("float32", "bfloat16"))
-        check(self, **dict.fromkeys(POSITIVE, (1, 10**9)), zero_time=(0, 1), tone=(0, 1e6), seed=(0, 2**32 - 1))
+        check(self, **dict.fromkeys(POSITIVE, (1, 10**9)), zero_time=(0, 1), seed=(0, 2**32 - 1))
         check(self, batch_size=(1, 10**6), draws=(1, 1024), workers=(0, 1024), validate_every=(0, 10**9))
-        check(self, picture_rows=(1, 64), picture_steps=(1, 10_000))
+        check(self, picture_rows=(1, 64), picture_steps=(1, 10_000), tone=(0, 1e6))
         if self.model.int8:
             raise ValueError(
                 f"{self.init or 'the model'} holds int8 weights, which do not train; start from the folder "

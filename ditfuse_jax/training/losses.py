@@ -169,9 +169,7 @@ def velocity_loss(
     return flow.loss(velocity, noise.values, target.values, num_target, tone=tone)
 
 
-def _mean_of_draws(
-    model: Transformer, prompt, found: Condition, drawn: Draw, tone: float
-) -> jax.Array:
+def _mean_of_draws(model: Transformer, prompt, found: Condition, drawn: Draw, tone: float) -> jax.Array:
     """`velocity_loss` of K draws: the target's tokens K times, the prefix once."""
     rows, count = drawn.t.shape
     repeat = functools.partial(jnp.repeat, repeats=count, axis=0)

@@ -11,6 +11,7 @@ from conftest import golden
 from convert.__main__ import main as convert
 from ditfuse_jax import image as im
 from ditfuse_jax.cli import fuse as infer
+from ditfuse_jax.cli.fuse_jobs import jobs_of
 
 FAST = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidance", "1", "--fidelity", "1"]
 
@@ -111,7 +112,7 @@ def test_parts_of_a_folder_are_the_same_on_every_machine_and_together_all(tmp_pa
     folder = ["--image-dir", str(tmp_path), "--task", "mff"]
 
     def part(shard):
-        jobs, failed = infer.jobs_of(infer.parse([*folder, "--shard", shard], "infer.py"))
+        jobs, failed = jobs_of(infer.parse([*folder, "--shard", shard], "infer.py"))
         return [job.out.stem for job in jobs], [failure.out.stem for failure in failed]
 
     assert [part(shard)[0] for shard in ("1/3", "2/3", "3/3")] == [["a", "d"], ["b", "e"], ["c"]]
