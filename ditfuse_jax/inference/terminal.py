@@ -23,6 +23,59 @@ class Compiled(NamedTuple):
     cached: int
 
 
+class Shown:
+    """A `Watch` on one bar over the steps of all pictures."""
+
+    def __init__(self, jobs: Sequence[Job], steps: int, bar: tqdm, *, verbose: bool):
+        self.bar, self.steps, self.verbose = bar, steps, verbose
+        self.places = {job.out: place for place, job in enumerate(jobs, 1)}
+        self.plans: list[Plan] = []
+        self.due = 0  # steps at which the picture of the moment is sampled
+        self.ended, self.start = 0, time.monotonic()  # pictures, made or failed
+
+    @property
+    def several(self) -> bool:
+        return len(self.places) > 1
+
+    def settle(self) -> None:
+        """The total without the steps of copied tiles."""
+        self.bar.total += self.bar.n - self.due
+
+    def on_plan(self, job: Job, plan: Plan) -> None:
+        self.settle()
+        self.bar.total += plan.calls - self.steps  # a large picture takes them for every batch of its tiles
+        self.due = self.bar.n + plan.calls
+        if plan not in self.plans:
+            tqdm.write(describe(plan, verbose=self.verbose), file=sys.stdout)
+            self.plans.append(plan)
+        place = f"{self.places[job.out]} of {len(self.places)}: " if self.several else ""
+        self.bar.set_description(place + job.out.stem)
+
+    def on_step(self) -> None:
+        self.bar.update()
+
+    def on_done(self, job: Job, result: Fused) -> None:
+        self.count_one()
+        for line in told_of(job, result):
+            tqdm.write(line, file=sys.stdout)
+
+    def on_failure(self, failure: Failure) -> None:
+        tqdm.write(f"failed      {failure.message}", file=sys.stderr)
+        self.bar.total -= self.steps  # what is left, near enough: a failed pair rarely takes a step
+        self.count_one()
+        self.bar.refresh()
+
+    def on_note(self, job: Job, note: str) -> None:
+        name = f"{job.out.stem}: " if self.several else ""
+        tqdm.write(f"note        {name}{note}", file=sys.stdout)
+
+    def count_one(self) -> None:
+        self.ended += 1
+        if self.several:
+            speed = 60 * self.ended / (time.monotonic() - self.start)
+            self.bar.set_postfix_str(f"{speed:.3g} pictures a minute")
+
+
 @contextmanager
 def progress(jobs: Sequence[Job], steps: int, *, verbose: bool = False):
     """Yields a `Watch` that moves one bar over the steps of all pictures; each new plan is printed.
@@ -30,52 +83,10 @@ def progress(jobs: Sequence[Job], steps: int, *, verbose: bool = False):
     jobs: all of the run, in its order. With several the bar says which of them is made, and how many are made
     in a minute.
     """
-    num_jobs, places = len(jobs), {job.out: place for place, job in enumerate(jobs, 1)}
-    shown: list[Plan] = []
-    due = 0  # steps at which the picture of the moment is sampled
-    ended, start = 0, time.monotonic()  # pictures, made or failed
-    with tqdm(total=num_jobs * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
-
-        def settle():
-            bar.total += bar.n - due  # without the steps of copied tiles
-
-        def on_plan(job: Job, plan: Plan):
-            nonlocal due
-            settle()
-            bar.total += plan.calls - steps  # a large picture takes them for every batch of its tiles
-            due = bar.n + plan.calls
-            if plan not in shown:
-                tqdm.write(describe(plan, verbose=verbose), file=sys.stdout)
-                shown.append(plan)
-            place = f"{places[job.out]} of {num_jobs}: " if num_jobs > 1 else ""
-            bar.set_description(place + job.out.stem)
-
-        def count_one():
-            nonlocal ended
-            ended += 1
-            if num_jobs > 1:
-                bar.set_postfix_str(f"{60 * ended / (time.monotonic() - start):.3g} pictures a minute")
-
-        def on_failure(failure: Failure):
-            tqdm.write(f"failed      {failure.message}", file=sys.stderr)
-            bar.total -= steps  # what is left, near enough: a failed pair rarely takes a step
-            count_one()
-            bar.refresh()
-
-        def on_note(job: Job, note: str):
-            name = f"{job.out.stem}: " if num_jobs > 1 else ""
-            tqdm.write(f"note        {name}{note}", file=sys.stdout)
-
-        def on_done(job: Job, result: Fused):
-            count_one()
-            for line in told_of(job, result):
-                tqdm.write(line, file=sys.stdout)
-
-        def on_step():
-            bar.update()
-
-        yield Watch(on_plan, on_step, on_done, on_failure, on_note)
-        settle()
+    with tqdm(total=len(jobs) * steps, unit="step", dynamic_ncols=True, disable=None) as bar:
+        shown = Shown(jobs, steps, bar, verbose=verbose)
+        yield Watch(shown.on_plan, shown.on_step, shown.on_done, shown.on_failure, shown.on_note)
+        shown.settle()
 
 
 def told_of(job: Job, result: Fused) -> Iterator[str]:

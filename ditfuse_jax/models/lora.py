@@ -102,8 +102,8 @@ def merge(params: dict, adapter: dict, lora: LoraConfig) -> dict:
 
     Args:
       params: flat {path: array}; kernels `layers.<linear>.kernel` [L, in, out].
-      adapter: flat {path: array} with `layers.<linear>.lora_a` [L, in, r] and `.lora_b` [L, r, out] for each
-        target.
+      adapter: flat {path: array}; each target has `layers.<linear>.lora_a` [L, in, r] and `.lora_b`
+        [L, r, out].
 
     Raises ValueError when an adapter tensor is missing, unknown or does not fit its kernel.
     """

@@ -87,8 +87,8 @@ def mef_ssim(first: np.ndarray, second: np.ndarray, fused: np.ndarray) -> float:
     In each 11 x 11 patch the wanted one has the strongest contrast among the sources and the weighted mean of
     their structures, weights strength^p with p = tan(pi / 2 R) of their consistency R; it is compared with
     the fused patch by (2 cov + C) / (var + var + C), C = (0.03 * 255)^2, Gaussian moments. Grey float64
-    [H, W] in 0 to 255. Trap: for exposure alone; it knows no luminance, and its authors say it does not rate
-    multi-focus.
+    [H, W] in 0 to 255. Trap: for exposure alone, since it knows no luminance; its authors say
+    that it does not rate multi-focus.
     """
     check_sides(fused, SSIM_SMALLEST, "MEF-SSIM")
     share_a, share_b = _wanted_patch(first, second)

@@ -7,8 +7,8 @@ import numpy as np
 def deviation(fused: np.ndarray) -> float:
     """SD: standard deviation over all pixels in grey levels; higher is called better.
 
-    Population form, grey [H, W] in 0 to 255. Trap: the paper's Table II prints it on [0, 1]; uint8 arithmetic
-    clips.
+    Population form, grey [H, W] in 0 to 255. Traps: the paper's Table II prints it on [0, 1]; arithmetic
+    of uint8 wraps.
     """
     return float(fused.std(dtype=np.float64))
 

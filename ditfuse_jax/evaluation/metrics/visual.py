@@ -28,8 +28,8 @@ def pair_vif(image: np.ndarray, reference: np.ndarray) -> float:
     Pixel-domain VIF of Sheikh and Bovik 2006 (`vifp_mscale` of LIVE): four scales, Gaussian windows of 17, 9,
     5 and 3 pixels with sigma size / 5, only whole windows, halved between scales, noise variance 2. Grey
     float64 [H, W] in 0 to 255. Higher is better; sharpening can exceed 1. nan for a constant reference.
-    Trap: a port in circulation (IVIF_ZOO) moves the window off its centre and pads with zeros: 13 % more on
-    one pair.
+    Trap: a port in circulation (IVIF_ZOO) moves the window off its centre and pads with zeros: one pair
+    came out 13 % higher.
     """
     check_sides(reference, VIF_SMALLEST, "VIF")
     gained = given = 0.0
