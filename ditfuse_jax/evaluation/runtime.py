@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ditfuse_jax import __version__
 from ditfuse_jax.evaluation.flags import sampling
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.models.flow import Guidance, branches
@@ -43,6 +44,7 @@ def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, p
     fused = plan.geometry.fused
     kind = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
     facts = {
+        "code": f"ditfuse-jax {__version__}",
         "device": f"{kind}, jax {jax.__version__}",
         "size": f"{width} x {height}, fused at {fused[1]} x {fused[0]}",
         "steps": str(settings.steps),

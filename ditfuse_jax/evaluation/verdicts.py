@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ditfuse_jax import __version__
+
 LABELS = ("sky", "tree", "car", "road", "building", "person")  # of the paper's Table IV
 MOST_WRONG, LEAST_FOUND, LEAST_OUTLINE = 0.2, 0.8, 0.8
 TOLERANCE = (
@@ -72,6 +74,7 @@ def ratios(verdicts: Sequence[Verdict]) -> Ratios:
 def markdown(found: Mapping[str, Ratios], judge: str) -> str:
     lines = [
         f"- judge: {judge}",
+        f"- code: ditfuse-jax {__version__}",
         "",
         "| label | P.Ratio | R.Ratio | I.Ratio | images |",
         "| --- | --- | --- | --- | --- |",

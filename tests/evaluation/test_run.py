@@ -149,5 +149,6 @@ def test_runtime_states_what_it_depends_on(checkpoint, tmp_path, capsys):
         assert f"- {fact}" in told
     assert "median of 2" in told
     assert (tmp_path / "runtime.md").read_text() in told
+    assert "- code: ditfuse-jax " in told
     assert main(["runtime", "--size", "48"]) == 2
     assert "--size 48: write width x height" in capsys.readouterr().err

@@ -56,6 +56,8 @@ def test_absent_things_are_not_asked():
 def test_ratios_are_shares():
     found = verdicts.ratios([Verdict(True, True, False), Verdict(True, False, False)])
     assert found == (1.0, 0.5, 0.0, 2)
-    assert "| car | 1.00 | 0.50 | 0.00 | 2 |" in verdicts.markdown({"car": found}, "exact")
+    table = verdicts.markdown({"car": found}, "exact")
+    assert "| car | 1.00 | 0.50 | 0.00 | 2 |" in table
+    assert "- code: ditfuse-jax " in table
     with pytest.raises(ValueError, match="no verdict"):
         verdicts.ratios([])
