@@ -63,18 +63,12 @@ def sample(velocity_fn, noise: jax.Array, times: jax.Array) -> jax.Array:
     return jax.lax.scan(step, noise, (times[:-1], times[1:]))[0]
 
 
-def loss(
-    velocity: jax.Array, x_0: jax.Array, x_1: jax.Array, num_target: jax.Array, *, tone: float = 0.0
-) -> jax.Array:
+def loss(velocity: jax.Array, x_0: jax.Array, x_1: jax.Array, num_target: jax.Array) -> jax.Array:
     """Per-sample mean square error against the target velocity x_1 - x_0 (paper eq. 5), float32 [B].
 
     Args: velocity, x_0, x_1 float32 [B, P, C]; num_target int32 [B]: patches from there on are padding, which
-    does not count; tone: weight of the square of the error's mean over a sample's patches, which is added
-    (ours; 0: the paper).
+    does not count.
     """
-    real = (jnp.arange(velocity.shape[1])[None, :] < num_target[:, None])[..., None]  # [B, P, 1]
-    error = jnp.where(real, velocity - (x_1 - x_0), 0.0)
-    plain = jnp.square(error).mean(axis=-1).sum(axis=1) / num_target
-    if not tone:
-        return plain
-    return plain + tone * jnp.square(error.sum(axis=1) / num_target[:, None]).mean(axis=-1)
+    error = jnp.square(velocity - (x_1 - x_0)).mean(axis=-1)  # [B, P]
+    real = jnp.arange(error.shape[1])[None, :] < num_target[:, None]
+    return jnp.sum(error * real, axis=1) / num_target

@@ -96,7 +96,6 @@ class TrainConfig:
     zero_time: float = (
         0.0  # share of the draws with t = 0 exactly, where a sampler of one step is; 0: official
     )
-    tone: float = 0.0  # weight of the error's mean over a picture, see models/flow.py loss; 0: official
     stage: str = "model"  # vae | model
     init: str = ""  # checkpoint folder of the starting weights; "": random
     needs_init: bool = False  # refuses an empty init
@@ -121,7 +120,7 @@ class TrainConfig:
         one_of("frozen_dtype", self.frozen_dtype, ("float32", "bfloat16"))
         check(self, **dict.fromkeys(POSITIVE, (1, 10**9)), zero_time=(0, 1), seed=(0, 2**32 - 1))
         check(self, batch_size=(1, 10**6), draws=(1, 1024), workers=(0, 1024), validate_every=(0, 10**9))
-        check(self, picture_rows=(1, 64), picture_steps=(1, 10_000), tone=(0, 1e6))
+        check(self, picture_rows=(1, 64), picture_steps=(1, 10_000))
         if self.model.int8:
             raise ValueError(
                 f"{self.init or 'the model'} holds int8 weights, which do not train; start from the folder "

@@ -16,7 +16,7 @@ from ditfuse_jax.models.omnigen import Patches, Transformer, cut
 from ditfuse_jax.models.omnigen import row_length as own_length
 from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.ops.tuning import Tuning
-from ditfuse_jax.training.config import TrainConfig
+from ditfuse_jax.training.config import DistilConfig, TrainConfig
 from ditfuse_jax.training.trainable import Frozen, Params, transformer, vae
 
 
@@ -114,8 +114,8 @@ def flow_loss(
     model = fill(transformer(config, tuning), params | frozen.model)
     found = condition(fill(vae(config), frozen.vae), batch, padded=config.mixture.varied)
     if config.distil:
-        return distil_loss(model, teacher(frozen, config, tuning), batch, found, drawn, config)
-    return velocity_loss(model, batch.prompt, found, drawn, tone=config.tone)
+        return distil_loss(model, teacher(frozen, config, tuning), batch, found, drawn, config.distil)
+    return velocity_loss(model, batch.prompt, found, drawn)
 
 
 def teacher(frozen: Frozen, config: TrainConfig, tuning: Tuning) -> Transformer:
@@ -125,13 +125,12 @@ def teacher(frozen: Frozen, config: TrainConfig, tuning: Tuning) -> Transformer:
 
 
 def distil_loss(
-    model: Transformer, teacher: Transformer, batch, found: Condition, drawn: Draw, config: TrainConfig
+    model: Transformer, teacher: Transformer, batch, found: Condition, drawn: Draw, distil: DistilConfig
 ) -> jax.Array:
-    """`velocity_loss` against s * teacher + (1 - s) * (x_1 - x_0), s = config.distil.share; float32 [B].
+    """`velocity_loss` against s * teacher + (1 - s) * (x_1 - x_0), s = distil.share; float32 [B].
 
     The teacher is guided, all of its branches on the batch axis; the student is the cond branch alone.
     """
-    distil = config.distil
     target, noise = packed(found.target, found.grid), packed(drawn.noise, found.grid)
     x_t = target._replace(values=flow.interpolate(noise.values, target.values, drawn.t))
     num_target = found.grid.prod(axis=1)
@@ -149,27 +148,25 @@ def distil_loss(
     taught = jax.lax.stop_gradient(flow.guide(taught, guidance))
     data = target.values - noise.values
     wanted = noise.values + data + distil.share * (taught - data)
-    return flow.loss(velocity(model, [batch.prompt]), noise.values, wanted, num_target, tone=config.tone)
+    return flow.loss(velocity(model, [batch.prompt]), noise.values, wanted, num_target)
 
 
-def velocity_loss(
-    model: Transformer, prompt, found: Condition, drawn: Draw, *, tone: float = 0.0
-) -> jax.Array:
-    """`flow.loss` of each row's own patches, float32 [B].
+def velocity_loss(model: Transformer, prompt, found: Condition, drawn: Draw) -> jax.Array:
+    """Mean square error of the velocity of each row's own patches, float32 [B].
 
     Several draws of a row share one pass over its condition, and the loss is their mean.
     """
     if drawn.t.ndim == 2:
-        return _mean_of_draws(model, prompt, found, drawn, tone)
+        return _mean_of_draws(model, prompt, found, drawn)
     target, noise = packed(found.target, found.grid), packed(drawn.noise, found.grid)
     x_t = target._replace(values=flow.interpolate(noise.values, target.values, drawn.t))
     num_target = found.grid.prod(axis=1)
     rope_length = own_length(prompt, num_target)
     velocity = model(prompt, found.sources, x_t, drawn.t, num_target=num_target, rope_length=rope_length)
-    return flow.loss(velocity, noise.values, target.values, num_target, tone=tone)
+    return flow.loss(velocity, noise.values, target.values, num_target)
 
 
-def _mean_of_draws(model: Transformer, prompt, found: Condition, drawn: Draw, tone: float) -> jax.Array:
+def _mean_of_draws(model: Transformer, prompt, found: Condition, drawn: Draw) -> jax.Array:
     """`velocity_loss` of K draws: the target's tokens K times, the prefix once."""
     rows, count = drawn.t.shape
     repeat = functools.partial(jnp.repeat, repeats=count, axis=0)
@@ -183,8 +180,7 @@ def _mean_of_draws(model: Transformer, prompt, found: Condition, drawn: Draw, to
     cache = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), cache)
     prompt, num_target, rope_length = jax.tree.map(repeat, (prompt, num_target, rope_length))
     velocity = model.velocity(x_t, t, cache, prompt, num_target=num_target, rope_length=rope_length)
-    losses = flow.loss(velocity, noise.values, target.values, num_target, tone=tone)
-    return losses.reshape(rows, count).mean(axis=1)
+    return flow.loss(velocity, noise.values, target.values, num_target).reshape(rows, count).mean(axis=1)
 
 
 def vae_loss(params: Params, frozen: Frozen, batch, drawn: Draw, config: TrainConfig) -> jax.Array:

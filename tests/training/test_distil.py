@@ -45,7 +45,7 @@ def test_the_target_is_the_guided_teacher_mixed_with_the_data():
         teacher = losses.teacher(frozen, cfg, step.PORTABLE)
 
         def loss(model, **changes):
-            return losses.distil_loss(model, teacher, rows, found, drawn, config(**changes))
+            return losses.distil_loss(model, teacher, rows, found, drawn, config(**changes).distil)
 
         own = loss(teacher, guidance=1.0, image_guidance=1.0)  # one branch, its own teacher
         data = loss(student, share=0.0), losses.velocity_loss(student, rows.prompt, found, drawn)

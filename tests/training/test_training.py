@@ -10,7 +10,6 @@ import runs
 from cases import model_of, nhwc, prompt_of, sources_of
 from conftest import golden
 from ditfuse_jax.config import PATCH
-from ditfuse_jax.models import flow
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import OptimConfig
 from ditfuse_jax.training.initial import frozen_weights, trained_weights
@@ -46,32 +45,6 @@ def test_loss_of_the_official_code():
     grid = jnp.tile(jnp.array(x_1.shape[1:3]) // PATCH, (len(x_1), 1))
     losses = velocity_loss(model_of("ckpt_tiny"), prompt_of(z), Condition(sources_of(z), x_1, grid), drawn)
     np.testing.assert_allclose(losses, z["tensor_loss_per_sample"], rtol=1e-5)
-
-
-def test_the_mean_of_the_error_counts_as_tone_says():
-    rng = np.random.default_rng(0)
-    error = rng.standard_normal((2, 5, 4)).astype(np.float32)  # patches behind the own ones are padding
-    x_0, x_1, own = np.zeros_like(error), np.ones_like(error), [5, 3]
-    plain = [np.mean(error[row, :count] ** 2) for row, count in enumerate(own)]
-    mean = [np.mean(error[row, :count].mean(axis=0) ** 2) for row, count in enumerate(own)]
-    for tone in (0.0, 8.0):
-        found = flow.loss(x_1 + error, x_0, x_1, jnp.array(own), tone=tone)
-        np.testing.assert_allclose(found, np.add(plain, np.multiply(tone, mean)), rtol=1e-5)
-    flat = x_0 + 0.5  # an error of tone alone
-    np.testing.assert_allclose(flow.loss(x_1 + flat, x_0, x_1, jnp.array(own), tone=8.0), 9 * 0.25, rtol=1e-6)
-
-
-@pytest.mark.parametrize("draws", [1, 2])
-def test_a_run_trains_with_its_tone(draws):
-    plain, toned = runs.config(draws=draws), runs.config(draws=draws, tone=8.0)
-    state, frozen, _ = start(plain)
-    batch, drawn = training.step_input(jax.random.key(0), runs.batch(), plain)
-    losses = [
-        training.held_out_losses(state.params, frozen, batch, drawn, config=config)
-        for config in (plain, toned)
-    ]
-    assert np.all(losses[1] > losses[0])
-    assert np.all(losses[1] < 9 * losses[0])  # the mean's square is at most the mean square
 
 
 def test_several_draws_of_a_row_are_their_mean():
