@@ -23,7 +23,7 @@ from ditfuse_jax.cli import environment
 
 environment.for_fusing()  # before JAX is imported
 
-from ditfuse_jax.inference import jobs, lines  # noqa: E402
+from ditfuse_jax.inference import jobs, lines, making  # noqa: E402
 from ditfuse_jax.inference.ahead import overlapped  # noqa: E402
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse  # noqa: E402
 from ditfuse_jax.task import request  # noqa: E402
@@ -73,8 +73,8 @@ def folder_ways(model: DiTFuse, folder: Path) -> dict[str, Callable[[], object]]
     options = {"seed": 0, "watch": lines.SILENT, "go_on": True}
 
     def run(overlap: Callable) -> None:
-        jobs.overlapped = overlap
-        report = jobs.run(model, found, model.settings(), **options)
+        making.overlapped = overlap
+        report = making.run(model, found, model.settings(), **options)
         assert len(report.written) == len(found), report.failed
 
     def after_another(halves):

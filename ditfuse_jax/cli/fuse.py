@@ -176,7 +176,7 @@ def watching(flags: argparse.Namespace, todo: list, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, pretrained, stack, terminal, thermal
+    from ditfuse_jax.inference import jobs, making, pretrained, stack, terminal, thermal
     from ditfuse_jax.inference.forecast import check
     from ditfuse_jax.inference.fuse import DiTFuse
     from ditfuse_jax.prompt import kind_of
@@ -210,7 +210,7 @@ def fuse(flags: argparse.Namespace) -> int:
                 watch.on_failure(failure)
             asked = {"seed": flags.seed, "go_on": folder, "overwrite": flags.overwrite, "bits": flags.bits}
             start = time.monotonic()
-            report = jobs.run(model, todo, chosen, watch=watch, how=how, **asked)
+            report = making.run(model, todo, chosen, watch=watch, how=how, **asked)
             seconds = time.monotonic() - start
         if folder and report.written:
             say(flags, f"frames      {len(report.written)}, {len(report.written) / seconds:.3g} a second")

@@ -69,7 +69,7 @@ def _named(pairs: list[tuple[Path, Path, Path | None]]) -> list[Files]:
 
 def fuse(model, chosen: list[Files], args: argparse.Namespace) -> list[str]:
     """Writes out/fused/STEM.png, also what a second run still lacks; returns a line for each failure."""
-    from ditfuse_jax.inference import jobs, terminal  # JAX: seconds, and not needed to score
+    from ditfuse_jax.inference import jobs, making, terminal  # JAX: seconds, and not needed to score
 
     settings, prompt = model.settings(**sampling(args)), request(task=args.task)
     todo = [
@@ -78,7 +78,7 @@ def fuse(model, chosen: list[Files], args: argparse.Namespace) -> list[str]:
     print(f"checkpoint  {model.checkpoint_id}")
     todo = jobs.unfinished(todo, settings, seed=args.seed, checkpoint=model.checkpoint_id)
     with terminal.progress(todo, settings.steps) as watch:
-        done = jobs.run(model, todo, settings, seed=args.seed, watch=watch, go_on=True)
+        done = making.run(model, todo, settings, seed=args.seed, watch=watch, go_on=True)
     return [failure.message for failure in done.failed]
 
 

@@ -6,7 +6,8 @@ from typing import TextIO
 
 from ditfuse_jax import image
 from ditfuse_jax.inference.fuse import Fused
-from ditfuse_jax.inference.jobs import Failure, Job, Watch
+from ditfuse_jax.inference.jobs import Failure, Job
+from ditfuse_jax.inference.making import Watch
 
 SILENT = Watch(*[lambda *_: None] * len(Watch._fields))
 

@@ -12,7 +12,8 @@ import jax
 from tqdm import tqdm
 
 from ditfuse_jax.inference.fuse import Fused
-from ditfuse_jax.inference.jobs import Failure, Job, Watch
+from ditfuse_jax.inference.jobs import Failure, Job
+from ditfuse_jax.inference.making import Watch
 from ditfuse_jax.inference.plan import Plan, describe
 
 
