@@ -42,6 +42,7 @@ def parse(arguments: list[str], prog: str) -> argparse.Namespace:
     how = parser.add_argument_group("how (default: what the checkpoint says)")
     settings.add_flags(how)
     settings.add_dtype(how)
+    settings.add_batch(how)
     how.add_argument("--seed", type=settings.seed, default=0, help="of the noise: 0 to 2^64 - 1")
     how.add_argument(
         "--no-compile-cache", action="store_true", help="do not keep compiled programs for the next start"
@@ -210,7 +211,7 @@ def fuse(flags: argparse.Namespace) -> int:
                 watch.on_failure(failure)
             asked = {"seed": flags.seed, "go_on": folder, "overwrite": flags.overwrite, "bits": flags.bits}
             start = time.monotonic()
-            report = making.run(model, todo, chosen, watch=watch, how=how, **asked)
+            report = making.run(model, todo, chosen, watch=watch, how=how, batch=flags.batch, **asked)
             seconds = time.monotonic() - start
         if folder and report.written:
             say(flags, f"frames      {len(report.written)}, {len(report.written) / seconds:.3g} a second")

@@ -64,6 +64,7 @@ def check_together(flags: argparse.Namespace) -> None:
             "--steady goes with --image-dir, whose files are frames; add it or leave --steady away",
         ),
         (flags.shard and not folders, "--shard goes with --image-dir; add it or leave --shard away"),
+        (flags.batch and not folders, "--batch goes with --image-dir; add it or leave --batch away"),
         (flags.resume and not folders, "--resume goes with --image-dir; add it or leave --resume away"),
         (
             folders and (flags.images or flags.image1 or flags.image2),

@@ -64,6 +64,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=catalogue.TASKS, required=True)
     parser.add_argument("--limit", type=count, default=0, metavar="N", help="pairs, evenly over the set")
     add_checkpoint(parser)
+    settings.add_batch(parser)
     add_scoring(parser)
     add_shard(parser)
     add_methods(parser)

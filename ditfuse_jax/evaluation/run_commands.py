@@ -78,7 +78,8 @@ def fuse(model, chosen: list[Files], args: argparse.Namespace) -> list[str]:
     print(f"checkpoint  {model.checkpoint_id}")
     todo = jobs.unfinished(todo, settings, seed=args.seed, checkpoint=model.checkpoint_id)
     with terminal.progress(todo, settings.steps) as watch:
-        done = making.run(model, todo, settings, seed=args.seed, watch=watch, go_on=True)
+        how = {"seed": args.seed, "batch": args.batch, "go_on": True}
+        done = making.run(model, todo, settings, watch=watch, **how)
     return [failure.message for failure in done.failed]
 
 

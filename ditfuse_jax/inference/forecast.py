@@ -9,7 +9,7 @@ import numpy as np
 
 from ditfuse_jax import image
 from ditfuse_jax.checkpoints.folder import read_config
-from ditfuse_jax.config import DEMO, SamplingConfig
+from ditfuse_jax.config import DEMO, CheckpointConfig, SamplingConfig
 from ditfuse_jax.image import Geometry
 from ditfuse_jax.inference import overview, sampler, settings, shapes
 from ditfuse_jax.inference import plan as costs
@@ -33,6 +33,14 @@ def check(folder, pictures: Sequence[Path], **options) -> SamplingConfig:
     return chosen
 
 
+def row_length(config: CheckpointConfig, size: tuple[int, int], chosen: SamplingConfig) -> int | None:
+    """Patches, padding counted, of a picture of `size` (height, width) in one piece; None: it is tiled."""
+    if shapes.choose_tiles(*size, config.shapes, chosen):
+        return None
+    height, width = shapes.choose(*size, config.shapes, max_side=chosen.max_side).padded
+    return sampler.padded_count(height * width // config.patch_side**2)
+
+
 def plan(
     networks: Networks,
     size: tuple[int, int],
@@ -42,6 +50,7 @@ def plan(
     bits: int,
     maps: bool,
     overlaps: bool,
+    batch: int,
 ) -> Plan:
     """The plan of a pair of `size` (height, width), see `DiTFuse.plan`."""
     config, transformer = networks.config, networks.transformer
@@ -69,4 +78,5 @@ def plan(
         bits=bits,
         maps=maps,
         overlaps=overlaps,
+        batch=batch,
     )

@@ -228,12 +228,37 @@ class DiTFuse:
             strength, how = self.settings(**options).fidelity, {"seed": seed, "on_step": on_step, **depth}
             stacks = (self.fuse_prompts, images, prompts)
             for made in stack.results(*stacks, strength=strength, **how, **options):
-                yield functools.partial(_only, lambda made=made: [made])
+                yield lambda made=made: made
             return
         watch = on_step and (lambda step, latents: on_step(step, lambda: latents()[0]))
         batches = [[prompt] for prompt in prompts]
-        for finish in self._fuse([images], batches, [seed], [noise], watch, depth, options):
-            yield functools.partial(_only, finish)
+        for (finish,) in self._fuse([images], batches, [seed], [noise], watch, depth, options):
+            yield finish
+
+    def sample_batch(
+        self,
+        pairs: Sequence[Sequence],
+        prompts: Sequence[str],
+        *,
+        rows: int,
+        seed: int = 0,
+        on_step: Callable[[int, Callable], None] | None = None,
+        bits: str | int = "auto",
+        maps: bool = True,
+        **options,
+    ) -> Iterator[list[Callable[[], Fused]]]:
+        """`sample_prompts` for several pairs on one batch axis, of any sizes and all with one seed: for each
+        prompt a function for each pair.
+
+        rows: pairs that the programs are for; the batch is filled up where there are fewer. With one, it may
+        be a stack.
+        """
+        how = {"seed": seed, "on_step": on_step, "bits": bits, "maps": maps}
+        if rows == 1:
+            return ([finish] for finish in self.sample_prompts(*pairs, prompts, **how, **options))
+        depth, batches = {"bits": image.checked_bits(bits), "maps": maps}, [[p] * len(pairs) for p in prompts]
+        shared = [seed] * len(pairs), [None] * len(pairs)
+        return self._fuse(pairs, batches, *shared, on_step, depth, options, rows=rows)
 
     def fuse_batch(
         self,
@@ -265,18 +290,20 @@ class DiTFuse:
             return [next(results) for results in made]
         given = [None] * len(pairs) if noise is None else list(noise)
         depth = {"bits": image.checked_bits(bits), "maps": maps}
-        return next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))()
+        return [
+            finish() for finish in next(self._fuse(pairs, [prompts], seeds, given, on_step, depth, options))
+        ]
 
     def _fuse(
-        self, pairs, batches, seeds, given, on_step, depth, options
-    ) -> Iterator[Callable[[], list[Fused]]]:
-        """What gives the results of all pairs for each list of prompts, one prompt per pair.
+        self, pairs, batches, seeds, given, on_step, depth, options, *, rows: int = 1
+    ) -> Iterator[list[Callable[[], Fused]]]:
+        """For each list of prompts, one per pair: what gives the result of each pair.
 
         On one batch axis, unless one of them is so large that it is fused in tiles: then one after another.
         """
         for seed in seeds:
             check_seed(seed)
-        run = Run(self.networks, self.settings(**options), on_step, Stopwatch(), **depth)
+        run = Run(self.networks, self.settings(**options), on_step, Stopwatch(), **depth, rows=rows)
         scenes = [scene.read(images) for images in pairs]
         batches = [[render(prompt) for prompt in batch] for batch in batches]
         tilings = [shapes.choose_tiles(*each.size, self.config.shapes, run.settings) for each in scenes]
@@ -288,7 +315,7 @@ class DiTFuse:
         for i, one in enumerate(scenes):
             own = [[batch[i]] for batch in batches], [seeds[i]], [given[i]]
             each.append(self._fuse([one.pictures], *own, on_step, depth, options))
-        return (functools.partial(_all, row) for row in zip(*each, strict=True))
+        return ([finish for (finish,) in row] for row in zip(*each, strict=True))
 
     def plan(
         self,
@@ -299,14 +326,16 @@ class DiTFuse:
         bits: int = 8,
         maps: bool = True,
         overlaps: bool = False,
+        batch: int = 1,
         **options,
     ) -> Plan:
         """What fusing a pair of this size will cost; runs but a short product, for the machine's speed.
 
         bits: of sources and result. maps: as in `fuse`. overlaps: whether another one is finished meanwhile.
+        batch: pictures on the batch axis, where it is in one piece.
         """
         chosen = self.settings(**options)
-        how = {"bits": bits, "maps": maps, "overlaps": overlaps}
+        how = {"bits": bits, "maps": maps, "overlaps": overlaps, "batch": batch}
         return forecast.plan(self.networks, (height, width), prompt, chosen, **how)
 
     def settings(self, **options) -> SamplingConfig:
@@ -328,12 +357,3 @@ class DiTFuse:
     def decode(self, latents: np.ndarray, sizes: Geometry) -> np.ndarray:
         """Latents [h, w, C] -> pixels float32 [H, W, 3] in [-1, 1] of the native size."""
         return image.restore(passes.decode(self.networks, latents[None])[0], sizes)
-
-
-def _only(finish: Callable[[], list[Fused]]) -> Fused:
-    (result,) = finish()
-    return result
-
-
-def _all(row: Sequence[Callable[[], list[Fused]]]) -> list[Fused]:
-    return [_only(finish) for finish in row]

@@ -2,6 +2,7 @@
 """Makes the pictures of a list of jobs: read, sampled, decoded and written, and told what became of each."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from ditfuse_jax import image
 from ditfuse_jax.config import SamplingConfig
-from ditfuse_jax.inference import maps, marks, stack, thermal
+from ditfuse_jax.inference import maps, marks, stack, thermal, together
 from ditfuse_jax.inference import settings as options
 from ditfuse_jax.inference.ahead import overlapped
 from ditfuse_jax.inference.fuse import DiTFuse, Fused, finished
@@ -37,15 +38,38 @@ class Report(NamedTuple):
 class Watch(NamedTuple):
     """What a run tells while it works, all from the thread that called it.
 
-    A picture is decoded and written while the next one is read and sampled: on_plan and on_step of that one
-    come before on_done of this one.
+    Pictures are decoded and written while the next ones are read and sampled: on_plan and on_step of those
+    come before on_done of these.
     """
 
     on_plan: Callable[[Job, Plan], None]  # before each picture
-    on_step: Callable[[], None]  # after each sampling step
+    on_step: Callable[[], None]  # after each sampling step of a picture
     on_done: Callable[[Job, Fused], None]
     on_failure: Callable[[Failure], None]
     on_note: Callable[[Job, str], None]  # what was found in the pictures, before they are fused
+
+
+class _Run(NamedTuple):
+    """What all jobs of a run share."""
+
+    model: DiTFuse
+    settings: SamplingConfig
+    seed: int
+    watch: Watch
+    overwrite: bool
+    bits: str
+    how: Preparation
+    overlaps: bool  # whether pictures are finished while others are sampled
+
+
+class _Scene(NamedTuple):
+    """Jobs that share their images, which are read."""
+
+    jobs: list[Job]
+    pictures: Prepared | None = None
+    plane: np.ndarray | None = None  # the infrared picture's own values, where they are wanted
+    plan: Plan | None = None
+    error: ValueError | OSError | None = None  # why there is none of these
 
 
 def run(
@@ -59,21 +83,22 @@ def run(
     overwrite: bool = False,
     bits: str = AUTO,
     how: Preparation = PLAIN,
+    batch: int | None = None,
 ) -> Report:
     """Makes all pictures; jobs with the same images follow each other, and share what they can.
 
-    Each is decoded and written while the next one is read and sampled, see ahead.py.
+    Each is decoded and written while the next ones are read and sampled, see ahead.py.
 
     bits: of the results, see `image.BITS`; auto: as of image 1, as far as the format has them.
-    how: what is done to the pictures first.
+    how: what is done to the pictures first. batch: pictures at once, see `together.batches`.
 
     With go_on a job that fails is reported and the next one begins; else its ValueError or OSError leaves.
     Raises ValueError as `check_outputs` does.
     """
     check_outputs(jobs, overwrite=overwrite, bits=bits)
     written, failed = [], []
-    sampled = _sample(model, jobs, settings, seed, watch, overwrite, bits, how)
-    for made in overlapped(sampled):
+    shared = _Run(model, settings, seed, watch, overwrite, bits, how, overlaps=len(jobs) > 1)
+    for made in itertools.chain.from_iterable(overlapped(_sample(shared, jobs, batch))):
         if made.error is None:
             written.append(made.job.out)
             watch.on_done(made.job, made.result)
@@ -86,96 +111,127 @@ def run(
     return Report(tuple(written), tuple(failed))
 
 
-def _sample(model: DiTFuse, jobs: Sequence[Job], *asked) -> Iterator[Callable[[], Made]]:
-    """What ends each job, which is sampled when it is taken. asked: the other arguments of `_scene`."""
-    several = len(jobs) > 1
-    for group in _by_scene(jobs):
-        left = list(group)
-        try:
-            for finish in _scene(model, group, *asked, overlaps=several):
-                yield functools.partial(_ended, left.pop(0), finish)
-        except (ValueError, OSError) as error:
-            for job in left:
-                yield functools.partial(Made, job, None, error)
+def _sample(run: _Run, jobs: Sequence[Job], most: int | None) -> Iterator[Callable[[], list[Made]]]:
+    """What ends the jobs of each batch, in their order; they are sampled when it is taken."""
+    how = {"bits": run.bits, "maps": bool(run.how.palette), "most": most}
+    for batch in together.batches(run.model, jobs, run.settings, **how):
+        scenes = [_read(run, jobs, batch.size) for jobs in batch.scenes]
+        sampled = _sampled(run, [scene for scene in scenes if scene.error is None], batch.size)
+        for number in range(len(scenes[0].jobs)):
+            good = iter(next(sampled, ()))
+            ends = [_failed(s.jobs[number], s.error) if s.error else next(good) for s in scenes]
+            yield functools.partial(_all, ends)
 
 
-def _ended(job: Job, finish: Callable[[], Fused]) -> Made:
+def _read(run: _Run, jobs: list[Job], size: int) -> _Scene:
+    """The scene of jobs that share their images, to be sampled for programs of `size` pictures."""
     try:
-        return Made(job, finish())
+        return _prepared(run, jobs, size)
+    except (ValueError, OSError) as error:
+        return _Scene(jobs, error=error)
+
+
+def _prepared(run: _Run, jobs: list[Job], size: int) -> _Scene:
+    job, chosen = jobs[0], options.values(run.settings)
+    check_apart(job.images)
+    plane = thermal.own_values(job.images) if job.temperatures else None
+    pictures = run.model.prepare(job.images, job.prompt, run.how, before=job.before, **chosen)
+    first = image.read_depth(job.images[0]) if stack.is_stack(job.images) else pictures[0].bits
+    for each in jobs:
+        image.check_fits(each.out, *pictures.size)
+    for note in pictures.told.notes:
+        run.watch.on_note(job, note)
+    depth = image.depth_of(job.out, run.bits, first)
+    kept = _keeps_maps(run, jobs) or len(job.images) > 2  # a stack needs the maps of its decisions
+    planned = {"bits": max(first, depth), "maps": kept, "overlaps": run.overlaps, "batch": size}
+    plan = run.model.plan(*pictures.size, job.prompt, **planned, **chosen)
+    plan = plan._replace(decisions=len(pictures) - 1, bits=(first, depth))
+    return _Scene(jobs, pictures, plane, plan)
+
+
+def _keeps_maps(run: _Run, jobs: list[Job]) -> bool:
+    return bool(run.how.palette) or any(job.weights or job.invented for job in jobs)
+
+
+def _sampled(run: _Run, scenes: list[_Scene], size: int) -> Iterator[list[Callable[[], Made]]]:
+    """`_sampling`, with an end that fails for each job that was not sampled."""
+    left = [
+        [scene.jobs[number] for scene in scenes] for number in range(len(scenes[0].jobs) if scenes else 0)
+    ]
+    try:
+        for ends in _sampling(run, scenes, size) if scenes else ():
+            left.pop(0)
+            yield ends
+    except (ValueError, OSError) as error:
+        if len(scenes) > 1:  # one of them is to blame; the others are made
+            yield [end for scene in scenes for end in next(_sampled(run, [scene], size))]
+        else:
+            yield from ([_failed(*jobs, error)] for jobs in left)
+
+
+def _sampling(run: _Run, scenes: list[_Scene], size: int) -> Iterator[list[Callable[[], Made]]]:
+    """Samples scenes on one batch axis, a job of each at a time; the functions decode and write one."""
+    jobs = scenes[0].jobs
+    marked, below = any(job.mask for job in jobs), [None] * len(scenes)
+    prompts = [marks.PLAIN] * marked + [job.prompt for job in jobs]
+    # of files that hold 16 bits as deep as image 1, which in a batch is each one's own
+    bits = (
+        AUTO if run.bits == AUTO and image.depth_of(jobs[0].out, AUTO, 16) == 16 else scenes[0].plan.bits[1]
+    )
+    asked = {"rows": size, "seed": run.seed, "bits": bits, "maps": _keeps_maps(run, jobs)}
+
+    def on_step(*_) -> None:
+        for _ in scenes:
+            run.watch.on_step()
+
+    pictures = [scene.pictures for scene in scenes]
+    sampled = run.model.sample_batch(
+        pictures, prompts, on_step=on_step, **asked, **options.values(run.settings)
+    )
+    for number in range(len(jobs)):
+        first = marked and number == 0  # below the marks: fused once for all prompts
+        for scene in scenes:
+            run.watch.on_plan(scene.jobs[number], scene.plan._replace(fusions=2) if first else scene.plan)
+        below = [functools.cache(finish) for finish in next(sampled)] if first else below
+        each = zip(scenes, next(sampled), below, strict=True)
+        yield [functools.partial(_ended, run, scene, number, *both) for scene, *both in each]
+
+
+def _all(ends: list[Callable[[], Made]]) -> list[Made]:
+    return [end() for end in ends]
+
+
+def _failed(job: Job, error: ValueError | OSError) -> Callable[[], Made]:
+    return functools.partial(Made, job, None, error)
+
+
+def _ended(run: _Run, scene: _Scene, number: int, finish: Callable, below: Callable | None) -> Made:
+    """Decodes and writes the result of one job of a scene.
+
+    below: what the mask is found against, made first.
+    """
+    job, wanted = scene.jobs[number], any(job.weights or job.invented for job in scene.jobs)
+    text = {"seed": run.seed, "checkpoint": run.model.checkpoint_id, "bits": run.bits, "how": run.how}
+    about = metadata(job, run.settings, **text) | dict(scene.pictures.told.facts)
+    try:
+        plain = below and below()
+        result = finished(finish(), scene.pictures, run.how, maps=wanted)
+        _write(job, result, plain, scene.plane, about, overwrite=run.overwrite)
     except (ValueError, OSError) as error:
         return Made(job, None, error)
-
-
-def _by_scene(jobs: Sequence[Job]) -> list[list[Job]]:
-    groups: dict[tuple[Path, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.images, []).append(job)
-    return list(groups.values())
-
-
-def _scene(
-    model: DiTFuse,
-    group: list[Job],
-    settings: SamplingConfig,
-    seed: int,
-    watch: Watch,
-    overwrite: bool,
-    bits: str,
-    how: Preparation,
-    *,
-    overlaps: bool,
-) -> Iterator[Callable[[], Fused]]:
-    """Samples jobs that share their images, one at a time; the function decodes and writes one."""
-    files, chosen = group[0].images, options.values(settings)
-    check_apart(files)
-    plane = thermal.own_values(files) if group[0].temperatures else None
-    ready = model.prepare(
-        files, group[0].prompt, how, before=group[0].before, **chosen
-    )  # once for all prompts
-    first = image.read_depth(files[0]) if stack.is_stack(files) else ready[0].bits
-    for job in group:
-        image.check_fits(job.out, *ready.size)
-    for note in ready.told.notes:
-        watch.on_note(group[0], note)
-    depth = image.depth_of(group[0].out, bits, first)
-    wanted = any(job.weights or job.invented for job in group)
-    asked = {"seed": seed, "bits": depth, "maps": wanted or bool(how.palette)}
-    kept = asked["maps"] or len(files) > 2  # a stack needs the maps of its decisions
-    planned = {"bits": max(first, depth), "maps": kept, "overlaps": overlaps}
-    plan = model.plan(*ready.size, group[0].prompt, **planned, **chosen)
-    plan = plan._replace(decisions=len(ready) - 1, bits=(first, depth))
-    marked, below = any(job.mask for job in group), None  # below the marks: fused once for all prompts
-    prompts = [marks.PLAIN] * marked + [job.prompt for job in group]
-    sampled = model.sample_prompts(ready, prompts, on_step=lambda *_: watch.on_step(), **asked, **chosen)
-    text = {"seed": seed, "checkpoint": model.checkpoint_id, "bits": bits, "how": how}
-    for job in group:
-        both = marked and below is None
-        watch.on_plan(job, plan._replace(fusions=2) if both else plan)
-        below = functools.cache(next(sampled)) if both else below
-        about = metadata(job, settings, **text) | dict(ready.told.facts)
-        result = functools.partial(_result, next(sampled), ready, how, maps=wanted)
-        yield functools.partial(_write, job, result, below, plane, about, overwrite)
-
-
-def _result(finish: Callable[[], Fused], ready: Prepared, how: Preparation, *, maps: bool) -> Fused:
-    return finished(finish(), ready, how, maps=maps)
+    return Made(job, result)
 
 
 def _write(
     job: Job,
-    finish: Callable[[], Fused],
-    below: Callable[[], Fused] | None,
+    result: Fused,
+    plain: Fused | None,
     plane: np.ndarray | None,
     text: dict[str, str],
+    *,
     overwrite: bool,
-) -> Fused:
-    """Makes and writes all files of a job.
-
-    below: what the mask is found against, made first. plane: the infrared picture's own values, where they
-    are wanted. text: the metadata.
-    """
-    plain = below and below()
-    result = finish()
+) -> None:
+    """All files of a job. plain: what the mask is found against. text: the metadata."""
     told = text if result.explained is None else text | {"explained": f"{result.explained:.4f}"}
     image.write(job.out, result.image, metadata=told, overwrite=overwrite, origin=result.origin)
     if job.weights:
@@ -188,4 +244,3 @@ def _write(
         maps.write_mask(job.mask, marks.mask(result, plain), metadata=text, overwrite=overwrite)
     if job.temperatures:
         image.write_plane(job.temperatures, plane, metadata=text, overwrite=overwrite)
-    return result

@@ -46,6 +46,7 @@ class Run(NamedTuple):
     watch: Stopwatch
     bits: str = "auto"  # of the result, see `image.BITS`
     maps: bool = True  # whether weights, invention and unrounded pixels are kept
+    rows: int = 1  # whole pictures on the batch axis at least, filled up with the last: one program serves
 
     @property
     def guidance(self) -> Guidance:
@@ -61,6 +62,10 @@ class Run(NamedTuple):
         """Whether the round trips of the sources are wanted beside the result."""
         return self.settings.fidelity > 0
 
+    def filled(self, each: Sequence) -> list:
+        """What there is of every picture, for `rows` of them."""
+        return [*each, *[each[-1]] * (self.rows - len(each))]
+
 
 class Sources(NamedTuple):
     """The registered images of one fusion, encoded."""
@@ -74,10 +79,10 @@ class Decoded(NamedTuple):
     latents: np.ndarray  # float32 [h, w, C]
 
 
-def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[Callable[[], list[Decoded]]]:
+def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Callable[[], Decoded]]]:
     """For each list of prompts, one per pair: what decodes the result of each pair, at its native size.
 
-    The functions are to be called in their order, each once; the first one also decodes the round trips.
+    The functions of a pair are to be called in their order, each once; its first decodes the round trips too.
 
     Args:
       scenes: the sources of each pair.
@@ -87,26 +92,25 @@ def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[
     wanted = [each.latents.shape[1:] for each in sources]
     noises = starts(wanted, seeds, given, count=run.settings.noises)
     run.watch.lap("encode")
-    names, cache, trips = branches(run.guidance), None, [None] * len(sources)
-    for rows in layouts(run.networks, sources, batches, names):
+    names, cache, trips = branches(run.guidance), None, [[] for _ in sources]
+    noises, filled = [run.filled(noise) for noise in noises], run.filled(sources)
+    for rows in layouts(run.networks, filled, [run.filled(batch) for batch in batches], names):
         if cache is None:
             cache = sampler.prefix(run.networks.transformer, rows)
         elif "cond" in names:
-            cache = sampler.replace_condition(run.networks.transformer, cache, rows, len(sources))
-        latents = sample(run, rows, cache, noises)
-        yield functools.partial(_decoded, run, sources, latents, trips)
+            cache = sampler.replace_condition(run.networks.transformer, cache, rows, len(filled))
+        latents = sample(run, rows, cache, noises)[: len(sources)]
+        each = zip(sources, latents, trips, strict=True)
+        yield [functools.partial(_decoded, run, *one) for one in each]
 
 
-def _decoded(run: Run, sources: Sequence[Sources], latents, trips: list) -> list[Decoded]:
-    """trips: the round trips of each pair, filled in by the first call where they are wanted."""
-    results = []
-    for i, each in enumerate(sources):
-        more = run.rebuilds and trips[i] is None
-        batch = np.concatenate([latents[i][None]] + [each.latents] * more)
-        result, *rest = (image.restore(part, each.geometry) for part in decode(run.networks, batch))
-        trips[i] = rest if more else trips[i]
-        results.append(Decoded(_joined(result, *(trips[i] or ())), latents[i]))
-    return results
+def _decoded(run: Run, sources: Sources, latents: np.ndarray, trips: list[np.ndarray]) -> Decoded:
+    """trips: the round trips of the pair, filled in by the first call where they are wanted."""
+    more = run.rebuilds and not trips
+    batch = np.concatenate([latents[None]] + [sources.latents] * more)
+    result, *rest = (image.restore(part, sources.geometry) for part in decode(run.networks, batch))
+    trips.extend(rest)
+    return Decoded(_joined(result, *trips), latents)
 
 
 def layouts(

@@ -60,6 +60,7 @@ def plan(
     bits: int,
     maps: bool,
     overlaps: bool,
+    batch: int,
 ) -> Plan:
     """The plan of one fusion.
 
@@ -69,17 +70,20 @@ def plan(
       sizes: (number, bytes) of all parameters.
       max_scores: attention scores in memory at once, see `Tuning`.
       bits, maps: of sources and result, as in `DiTFuse.fuse`.
-      overlaps: a picture of this size is decoded and written while the next one is read and sampled.
+      overlaps: what is sampled is decoded and written while as much is read and sampled.
+      batch: pictures that go through the transformer together, where there are no tiles.
     """
     prefix = rows.prompt.token_ids.shape[1] - rows.prompt.num_padding
     tokens = {name: (int(prefix[i]), 1 + int(rows.num_target[i])) for i, name in enumerate(names)}
-    batch = tiles_at_once(config, tiling, names) if tiling else 1
-    shape = (*rows.prompt.token_ids.shape, 1 + rows.place.shape[1])
+    batch = tiles_at_once(config, tiling, names) if tiling else batch
+    images, at_once = (1, batch) if tiling else (batch, 1)  # the autoencoder takes whole pictures one by one
+    num_rows, num_prefix = rows.prompt.token_ids.shape
+    shape = (batch * num_rows, num_prefix, 1 + rows.place.shape[1])
     tokens_need = token_bytes(config.model, *shape) + score_bytes(config.model, *shape, max_scores)
-    pixels_need = pixel_bytes(config.vae, *geometry.padded)
-    working = batch * (tokens_need + pixels_need if overlaps else max(tokens_need, pixels_need))
+    pixels_need = at_once * pixel_bytes(config.vae, *geometry.padded)
+    working = tokens_need + pixels_need if overlaps else max(tokens_need, pixels_need)
     each = PIXEL_BYTES[bits] + (KEPT_BYTES if maps else 0) + (0 if tiling else MAP_BYTES)
-    pictures = (2 if overlaps else 1) * geometry.native[0] * geometry.native[1]
+    pictures = (2 if overlaps else 1) * images * geometry.native[0] * geometry.native[1]
     memory = RUNTIME_BYTES + sizes[1] + working + pictures * each
     trained = bool(config.shapes.exact)
     count = len(tiling.corners) + overview if tiling else 1
@@ -102,17 +106,27 @@ def _seconds(config, tokens, geometry, count, settings) -> float:
 
 
 def tiles_at_once(config: CheckpointConfig, tiling: Tiling, names: tuple[str, ...]) -> int:
-    """How many tiles go through the model in one batch: 1, 2, 4 or 8, so that pictures share programs.
+    """How many tiles go through the model in one batch: as many as fit into BATCH_BYTES, see `batch_size`.
 
-    As many as fit into BATCH_BYTES, and waste at most a fifth of the work on filling up the last batch.
+    At most a fifth of the work is wasted on filling up.
     """
     height, width = tiling.tile
     patches = height * width // config.patch_side**2
     words = 128  # about those of a prompt
     tokens = token_bytes(config.model, len(names), 2 * patches + words, 1 + patches)
     room = BATCH_BYTES // max(tokens, pixel_bytes(config.vae, height, width))
-    sizes = [2**i for i in range(MOST_TILES.bit_length()) if 2**i <= max(1, room)]
-    return max(size for size in sizes if 5 * (-len(tiling.corners) % size) <= len(tiling.corners))
+    fits = next(size for size in halves(MOST_TILES) if size <= max(1, room))
+    return batch_size(len(tiling.corners), fits, waste=1 / 5)
+
+
+def halves(most: int) -> list[int]:
+    """Sizes of batches: `most`, half of it, a quarter ... 1; few, so that pictures share programs."""
+    return [most >> i for i in range(most.bit_length())]
+
+
+def batch_size(count: int, most: int, *, waste: float) -> int:
+    """The largest of `halves` that fills up the last batch of `count` with at most so much of them again."""
+    return next(size for size in halves(most) if -count % size <= waste * count)
 
 
 def token_bytes(cfg: TransformerConfig, num_rows: int, num_prefix: int, num_new: int) -> int:
@@ -149,6 +163,7 @@ def describe(plan: Plan, *, verbose: bool = False) -> str:
         size += "" if padded == fused else f", padded to {padded}"
         size += ", a shape this checkpoint was trained at" if plan.trained else ""
         size += "" if fused == native else ", and brought back"
+        size += f", {plan.batch} pictures at a time" if plan.batch > 1 else ""
     size += "" if plan.bits == (8, 8) else ", {} bits in, {} bits out".format(*plan.bits)
     size += f", {plan.decisions} times for {plan.decisions + 1} pictures" if plan.decisions > 1 else ""
     size += ", twice: a mask needs the plain fusion too" if plan.fusions > 1 else ""

@@ -34,33 +34,28 @@ class Fused(NamedTuple):
     mask: np.ndarray | None = None  # bool [H, W]: what a segmentation marks, where it was asked for
 
 
-def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[Callable[[], list[Fused]]]:
+def whole(run: Run, scenes: Sequence[Scene], batches, seeds, given) -> Iterator[list[Callable[[], Fused]]]:
     """Pairs in one piece each, all on one batch axis, a list of prompts after the other: sampled, and what is
-    still to be called, in this order, for the results. It may run while the next ones are sampled.
+    still to be called, in this order, for the result of each. It may run while the next ones are sampled.
     """
-    for prompts, decode in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
-        yield functools.partial(_decoded, run, scenes, prompts, decode, run.watch.take())
+    for prompts, decoders in zip(batches, passes.whole(run, scenes, batches, seeds, given), strict=True):
+        before = run.watch.take().share(len(scenes))
+        each = zip(scenes, prompts, decoders, strict=True)
+        yield [functools.partial(_decoded, run, *one, before) for one in each]
         run.watch.go_on()
 
 
-def _decoded(
-    run: Run, scenes: Sequence[Scene], prompts: Sequence[str], decode: Callable, before: Timings
-) -> list[Fused]:
+def _decoded(run: Run, one: Scene, prompt: str, decode: Callable, before: Timings) -> Fused:
     """before: of what came before decoding."""
     watch = Stopwatch()
     decoded = decode()
     watch.lap("decode")
-    made = [
-        _finish(run, [each.maps], one, prompt)
-        for each, one, prompt in zip(decoded, scenes, prompts, strict=True)
-    ]
+    made = _finish(run, [decoded.maps], one, prompt)
     watch.lap("rebuild")
-    timings = [before.plus(watch.take())] + [Timings()] * (len(made) - 1)
-    latents = [each.latents for each in decoded]
-    return [_fused(*each) for each in zip(made, scenes, latents, timings, strict=True)]
+    return _fused(made, one, decoded.latents, before.plus(watch.take()))
 
 
-def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[Callable[[], list[Fused]]]:
+def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterator[list[Callable[[], Fused]]]:
     """One pair in native tiles, a prompt after the other; nothing is left to do, see `whole`."""
     factor, channels = run.networks.config.vae.factor, run.networks.config.vae.latent_channels
     field = (tiling.covered[0] // factor, tiling.covered[1] // factor, channels)
@@ -69,8 +64,8 @@ def tiled(run: Run, one: Scene, tiling: Tiling, batches, seeds, given) -> Iterat
         parts = passes.tiled(run, one, tiling, prompt, noises, seed=seeds[0])
         made = _finish(run, tiles.bands(parts, tiling), one, prompt)
         run.watch.lap("rebuild")
-        fused = [_fused(made, one, None, run.watch.take())]
-        yield functools.partial(list, fused)
+        fused = _fused(made, one, None, run.watch.take())
+        yield [lambda fused=fused: fused]
         run.watch.go_on()
 
 

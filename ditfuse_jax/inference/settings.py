@@ -13,6 +13,7 @@ from ditfuse_jax.text import quoted
 
 OPTIONS = tuple(field for field in dataclasses.fields(SamplingConfig) if "help" in field.metadata)
 NAMES = tuple(field.name for field in OPTIONS)
+MOST_AT_ONCE = 256  # pictures on the batch axis
 
 
 def whole(text: str) -> int:
@@ -57,6 +58,15 @@ def shard(text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
+def batch(text: str) -> int | None:
+    """The type of --batch: how many, or None for auto."""
+    if text == "auto":
+        return None
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_AT_ONCE):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is neither auto nor from 1 to {MOST_AT_ONCE}")
+    return int(text)
+
+
 def _number(text: str, kind: type, noun: str):
     try:
         return kind(text)
@@ -84,6 +94,17 @@ def add_dtype(parser) -> None:
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
         help="of the network's numbers; auto: the faster one here, by measurement; default: the checkpoint's",
+    )
+
+
+def add_batch(parser) -> None:
+    """The flag --batch, see `together.batches`."""
+    parser.add_argument(
+        "--batch",
+        type=batch,
+        metavar="N|auto",
+        help="pictures of a folder through the network together, at most; default: auto, 1 on a CPU, else up "
+        "to 8 as memory allows",
     )
 
 

@@ -31,7 +31,7 @@ class Shown:
         self.bar, self.steps, self.verbose = bar, steps, verbose
         self.places = {job.out: place for place, job in enumerate(jobs, 1)}
         self.plans: list[Plan] = []
-        self.due = 0  # steps at which the picture of the moment is sampled
+        self.begun, self.due = 0, 0  # steps at which the batch of the moment begins, and is sampled
         self.ended, self.start = 0, time.monotonic()  # pictures, made or failed
 
     @property
@@ -41,11 +41,13 @@ class Shown:
     def settle(self) -> None:
         """The total without the steps of copied tiles."""
         self.bar.total += self.bar.n - self.due
+        self.begun = self.due = self.bar.n
 
     def on_plan(self, job: Job, plan: Plan) -> None:
-        self.settle()
+        if self.bar.n > self.begun:  # else one more picture of the same batch
+            self.settle()
         self.bar.total += plan.calls - self.steps  # a large picture takes them for every batch of its tiles
-        self.due = self.bar.n + plan.calls
+        self.due += plan.calls
         if plan not in self.plans:
             tqdm.write(describe(plan, verbose=self.verbose), file=sys.stdout)
             self.plans.append(plan)

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 
 class Timings(NamedTuple):
-    """Seconds, waiting for compilers included; what a group of results shares is counted with its first."""
+    """Seconds, waiting for compilers included. What prompts share is counted with the first of them, what
+    pictures on one batch axis share is parted evenly.
+    """
 
     encode: float = 0.0
     prefix: float = 0.0
@@ -16,6 +18,10 @@ class Timings(NamedTuple):
 
     def plus(self, other: "Timings") -> "Timings":
         return Timings(*map(sum, zip(self, other, strict=True)))
+
+    def share(self, count: int) -> "Timings":
+        """Of one of `count` pictures."""
+        return Timings(*(seconds / count for seconds in self))
 
 
 class Stopwatch:

@@ -22,12 +22,14 @@ class Tuning:
     attention: str = "blocks"
     max_scores: int = 2**27  # attention scores in memory at once
     hoists: bool = True  # XLA may convert stacked weights ahead of the loop over layers
+    pictures: int = 8  # of a folder, whole ones, that go through the networks together, at most
 
     def __post_init__(self):
         if self.attention not in ATTENTION:
             raise ValueError(f"attention {self.attention!r} is not one of {', '.join(ATTENTION)}")
-        if self.max_scores < 1:
-            raise ValueError(f"max_scores {self.max_scores} is not positive; use 1 or more")
+        for name in ("max_scores", "pictures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not positive; use 1 or more")
 
     @classmethod
     def choose(cls, backend: str, num_devices: int) -> "Tuning":
@@ -36,8 +38,9 @@ class Tuning:
             kernel = {"gpu": "cudnn", "tpu": "splash"}.get(backend, "blocks")
             return cls(attention=kernel if num_devices == 1 else "blocks")
         if num_devices > 1:  # blocks of scores go row after row, which would gather rows of other devices
-            return cls(hoists=False)
-        return cls(max_scores=2**20, hoists=False)  # 4 MB of scores stay near a core
+            return cls(hoists=False, pictures=1)
+        # 4 MB of scores stay near a core; the tokens of one picture fill all cores (benchmarks/folder.py)
+        return cls(max_scores=2**20, hoists=False, pictures=1)
 
     def jit_options(self) -> dict:
         """Arguments of `jax.jit` for a program that loops over stacked weights."""

@@ -2,11 +2,11 @@
 """What a run keeps on every device, known before any of it is there."""
 
 import math
-import os
 
 import jax
 from jax.sharding import Mesh
 
+from ditfuse_jax.ops import memory
 from ditfuse_jax.training.config import TrainConfig
 from ditfuse_jax.training.sharding import shardings
 from ditfuse_jax.training.step import state_shapes, state_shardings
@@ -28,10 +28,10 @@ def device_bytes(mesh: Mesh) -> int | None:
     None where the backend does not say.
     """
     own = mesh.local_devices
-    if own[0].platform == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(own)
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in own]
-    return None if None in limits else min(limits)
+    limits = [memory.device_bytes(device) for device in own]
+    if None in limits:
+        return None
+    return min(limits) // (len(own) if own[0].platform == "cpu" else 1)
 
 
 def check_init(config: TrainConfig, mesh: Mesh) -> None:

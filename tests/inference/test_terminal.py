@@ -50,6 +50,22 @@ def test_the_bar_of_a_folder_names_the_picture_its_place_and_the_speed(monkeypat
     assert "pictures a minute" in text
 
 
+def test_the_bar_counts_the_steps_of_every_picture_of_a_batch(monkeypatch):
+    bars = []
+    monkeypatch.setattr(terminal, "tqdm", lambda **how: bars.append(tqdm(file=Screen(), **how)) or bars[0])
+    terminal.tqdm.write = lambda *_, **__: None
+    jobs = [Job((Path("a.png"), Path("b.png")), "words", Path(f"{number}.png")) for number in range(3)]
+    twice = PLAN._replace(fusions=2)
+    with terminal.progress(jobs, 2) as watch:
+        for batch in (jobs[:2], jobs[2:]):
+            for job in batch:
+                watch.on_plan(job, twice)
+            for _ in range(4 * len(batch)):
+                watch.on_step()
+            assert bars[0].n == 4 * (batch[-1] is jobs[2]) + 8
+    assert bars[0].total == bars[0].n == 12
+
+
 def test_the_bar_of_one_picture_names_it_alone(monkeypatch):
     text = shown(monkeypatch, 1)
     assert "scene0: " in text
