@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of small pairs: what the overlap brings, and what the batch axis does.
+"""A folder of small pairs: what the overlap brings, what the batch axis does, and why.
 
     python benchmarks/folder.py [--checkpoint DIR] [--pairs 12] [--rounds 3]
 
 Random pictures of 256 x 256 pixels as PNG files. First the folder as `ditfuse fuse --image-dir` makes it, in
-turns with the same work one half after the other; then the same pairs through the networks 1, 2, 4 and 8 at
-a time. Seconds a pair, medians; processor time is of all cores over their number.
+turns with the same work one half after the other; then the same with --batch 1, 2, 4 and 8. Seconds a pair,
+medians; processor time is of all cores over their number. Last, how fast a layer's product is with the rows
+of so many pictures: where one picture has it at its full speed, a batch has nothing to gain.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import tempfile
@@ -23,13 +25,19 @@ from ditfuse_jax.cli import environment
 
 environment.for_fusing()  # before JAX is imported
 
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
 from ditfuse_jax.inference import jobs, lines, making  # noqa: E402
 from ditfuse_jax.inference.ahead import overlapped  # noqa: E402
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse  # noqa: E402
+from ditfuse_jax.inference.jobs import Job  # noqa: E402
+from ditfuse_jax.ops.products import matmul  # noqa: E402
 from ditfuse_jax.task import request  # noqa: E402
 
 SIDE, GRID = 256, 16
 BATCHES = (1, 2, 4, 8)
+PRODUCTS = 20
 
 
 def draw(folder: Path, count: int) -> None:
@@ -68,28 +76,36 @@ def in_turns(ways: dict[str, Callable[[], object]], count: int, rounds: int) -> 
         )
 
 
-def folder_ways(model: DiTFuse, folder: Path) -> dict[str, Callable[[], object]]:
-    found, _ = jobs.folder_jobs([folder], request(task="mff"), folder / "fused")
-    options = {"seed": 0, "watch": lines.SILENT, "go_on": True}
-
-    def run(overlap: Callable) -> None:
-        making.overlapped = overlap
-        report = making.run(model, found, model.settings(), **options)
-        assert len(report.written) == len(found), report.failed
-
-    def after_another(halves):
-        return (half() for half in halves)
-
-    return {"one half after the other": lambda: run(after_another), "overlapped": lambda: run(overlapped)}
+def run(model: DiTFuse, found: Sequence[Job], overlap: Callable = overlapped, *, batch: int = 1) -> None:
+    making.overlapped = overlap
+    how = {"seed": 0, "watch": lines.SILENT, "go_on": True, "batch": batch}
+    report = making.run(model, found, model.settings(), **how)
+    assert len(report.written) == len(found), report.failed
 
 
-def batch_ways(model: DiTFuse, pairs: Sequence) -> dict[str, Callable[[], object]]:
-    def run(size: int) -> None:
-        for start in range(0, len(pairs), size):
-            part = pairs[start : start + size]
-            model.fuse_batch(part, [request(task="mff")] * len(part), maps=False)
+def after_another(halves):
+    return (half() for half in halves)
 
-    return {f"{size} at a time": lambda size=size: run(size) for size in BATCHES}
+
+def repeat(call: Callable) -> None:
+    for _ in range(PRODUCTS):
+        call().block_until_ready()
+
+
+def tell_products(model: DiTFuse) -> None:
+    cfg = model.config.model
+    ((_, tokens), *_) = model.plan(SIDE, SIDE, request(task="mff")).tokens.values()
+    kernel = jnp.ones((cfg.width, cfg.mlp_width), cfg.dtype)
+    product = jax.jit(functools.partial(matmul, dtype=cfg.dtype))
+    print("\n| | rows of a product | GFLOP/s | by processor time |\n|---|---|---|---|")
+    for count in BATCHES:
+        x = jnp.ones((count * tokens, cfg.width))
+        several = functools.partial(repeat, functools.partial(product, x, kernel))
+        spent = [timed(several) for _ in range(PRODUCTS)]
+        wall, busy = (
+            2e-9 * PRODUCTS * x.size * cfg.mlp_width / min(each) for each in zip(*spent, strict=True)
+        )
+        print(f"| {count} at a time | {len(x)} | {wall:.0f} | {busy:.0f} |", flush=True)
 
 
 def main() -> None:
@@ -105,12 +121,15 @@ def main() -> None:
         folder = Path(place)
         draw(folder, args.pairs)
         print(f"{args.pairs} pairs, {model.checkpoint_id}\n")
-        in_turns(folder_ways(model, folder), args.pairs, args.rounds)
-        names = sorted(file.name for file in (folder / "image1").iterdir())
-        pairs = [[folder / side / name for side in ("image1", "image2")] for name in names]
-        count = max(BATCHES) * (len(pairs) // max(BATCHES))
+        found, _ = jobs.folder_jobs([folder], request(task="mff"), folder / "fused")
+        halves = {"one half after the other": after_another, "overlapped": overlapped}
+        ways = {name: functools.partial(run, model, found, overlap) for name, overlap in halves.items()}
+        in_turns(ways, args.pairs, args.rounds)
+        full = found[: max(BATCHES) * (len(found) // max(BATCHES))]
+        sizes = {f"{size} at a time": functools.partial(run, model, full, batch=size) for size in BATCHES}
         print()
-        in_turns(batch_ways(model, pairs[:count]), count, args.rounds)
+        in_turns(sizes, len(full), args.rounds)
+    tell_products(model)
 
 
 if __name__ == "__main__":
