@@ -3,7 +3,7 @@
 
 import argparse
 import contextlib
-import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
@@ -150,7 +150,7 @@ def add_results(files) -> None:
 
 def jobs_of(flags: argparse.Namespace):
     """The jobs that the flags ask for, and failures known before the start."""
-    from ditfuse_jax.inference import jobs, marks  # a second to import, so on use
+    from ditfuse_jax.inference import frames, jobs, marks  # a second to import, so on use
 
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
@@ -190,7 +190,7 @@ def jobs_of(flags: argparse.Namespace):
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
         found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
-        found = jobs.in_sequence(found) if flags.steady and found else found
+        found = frames.in_sequence(found) if flags.steady and found else found
         found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
         return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
     images = images_of(flags)
@@ -282,7 +282,7 @@ def watching(flags: argparse.Namespace, todo: list, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, pretrained, stack, terminal, thermal
+    from ditfuse_jax.inference import frames, jobs, pretrained, stack, terminal, thermal
     from ditfuse_jax.inference.forecast import check
     from ditfuse_jax.inference.fuse import DiTFuse
     from ditfuse_jax.prompt import kind_of
@@ -304,10 +304,12 @@ def fuse(flags: argparse.Namespace) -> int:
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     how.check_fidelity(chosen.fidelity)
-    how = with_one_range(wanted, how) if folder else how
+    how = frames.with_one_range(wanted, how) if folder else how
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
+        if folder and chosen.fidelity and not flags.steady:
+            frames.told(wanted, functools.partial(say, flags))
         if flags.dtype == "auto":
             say(flags, f"numbers     {model.config.model.dtype}, the faster one here")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags, how) if flags.resume else wanted
@@ -327,16 +329,6 @@ def fuse(flags: argparse.Namespace) -> int:
         print(f"{len(failed)} of {count} pairs failed:", file=sys.stderr)
         print("\n".join(f"  {failure.message}" for failure in failed), file=sys.stderr)
     return 1 if failed else 0
-
-
-def with_one_range(wanted, how):
-    """Frames of one folder share the range of their thermal pictures, so that equal counts look equal."""
-    from ditfuse_jax.inference import prepare
-    from ditfuse_jax.prompt import kind_of
-
-    thermal = [job.images[-1] for job in wanted if kind_of(job.prompt) == prepare.INFRARED]
-    limits = None if how.thermal_range else prepare.one_range(thermal)
-    return how if limits is None else dataclasses.replace(how, thermal_range=tuple(limits))
 
 
 def main(arguments: list[str], prog: str = "infer.py") -> int:
