@@ -214,6 +214,20 @@ def test_labels_without_their_last_rows_are_bad(tmp_path):
         im.read_labels(tmp_path / "a.png")
 
 
+def test_a_tiff_that_names_a_second_page_of_nothing_is_bad(tmp_path):
+    """Pillow raises a TypeError, which is none of the errors that it names for damage."""
+    Image.fromarray(gradient()).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    data += b"\0" * (len(data) % 2)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data))
+    (tmp_path / "a.tif").write_bytes(data + bytes(6))  # a page without tags, and no further one
+    for read in (im.read, im.read_file, im.read_labels):
+        with pytest.raises(im.BadFile, match="a.tif: (truncated or damaged|holds several frames or pages)"):
+            read(tmp_path / "a.tif")
+
+
 def test_a_tiff_of_many_pages_is_refused_without_counting_them(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "a.tif")
     data = bytearray((tmp_path / "a.tif").read_bytes())
