@@ -150,7 +150,7 @@ def add_results(files) -> None:
 
 def jobs_of(flags: argparse.Namespace):
     """The jobs that the flags ask for, and failures known before the start."""
-    from ditfuse_jax.inference import frames, jobs, marks  # a second to import, so on use
+    from ditfuse_jax.inference import jobs, marks  # a second to import, so on use
 
     segment = tuple(name.strip() for name in (flags.segment or "").split(",") if name.strip())
     if flags.segment is not None and not segment:
@@ -190,7 +190,7 @@ def jobs_of(flags: argparse.Namespace):
         prompt, form = request(flags.prompt, **words), flags.format or "auto"
         form = "png" if form == "auto" and flags.bits == "16" else form
         found, lonely = jobs.folder_jobs(folders, prompt, flags.out or Path("fused"), form=form)
-        found = frames.in_sequence(found) if flags.steady and found else found
+        found = jobs.in_sequence(found) if flags.steady and found else found
         found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
         return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
     images = images_of(flags)

@@ -19,12 +19,6 @@ STILL = 0.5  # of them: from here on a camera stands still
 EQUAL = 0.1  # of the values of two frames differ at most where there is no noise
 
 
-def in_sequence(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs of frames in order, each with the images of the one before."""
-    before = [None, *(job.images for job in jobs[:-1])]
-    return [job._replace(before=last) for last, job in zip(before, jobs, strict=True)]
-
-
 def with_one_range(jobs: Sequence[Job], how: Preparation) -> Preparation:
     """The range of counts that all frames share, unless one is given, so that equal counts look equal."""
     limits = None if how.thermal_range else one_range((job.images, kind_of(job.prompt)) for job in jobs)

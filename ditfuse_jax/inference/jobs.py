@@ -100,6 +100,12 @@ def folder_jobs(
     return jobs, [Failure(target(stem), message) for stem, message in listing.problems]
 
 
+def in_sequence(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of frames in order, each with the images of the one before."""
+    before = [None, *(job.images for job in jobs[:-1])]
+    return [job._replace(before=last) for last, job in zip(before, jobs, strict=True)]
+
+
 def _suffix(first: Path | None, form: str) -> str:
     """Of the result whose image 1 is `first`."""
     if form != AUTO:
