@@ -3,7 +3,7 @@
 
 import argparse
 import contextlib
-import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
@@ -177,7 +177,7 @@ def watching(flags: argparse.Namespace, todo: list, steps: int):
 
 def fuse(flags: argparse.Namespace) -> int:
     """Makes the pictures; the exit code is 1 if some of several failed."""
-    from ditfuse_jax.inference import jobs, making, pretrained, stack, terminal, thermal
+    from ditfuse_jax.inference import frames, jobs, making, pretrained, stack, terminal, thermal
     from ditfuse_jax.inference.forecast import check
     from ditfuse_jax.inference.fuse import DiTFuse
     from ditfuse_jax.prompt import kind_of
@@ -199,10 +199,12 @@ def fuse(flags: argparse.Namespace) -> int:
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     how.check_fidelity(chosen.fidelity)
-    how = with_one_range(wanted, how) if folder else how
+    how = frames.with_one_range(wanted, how) if folder else how
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
+        if folder and chosen.fidelity and not flags.steady:
+            frames.told(wanted, functools.partial(say, flags))
         if flags.dtype == "auto":
             say(flags, f"numbers     {model.config.model.dtype}, the faster one here")
         todo = unfinished(wanted, model.checkpoint_id, chosen, flags, how) if flags.resume else wanted
@@ -222,16 +224,6 @@ def fuse(flags: argparse.Namespace) -> int:
         print(f"{len(failed)} of {count} pairs failed:", file=sys.stderr)
         print("\n".join(f"  {failure.message}" for failure in failed), file=sys.stderr)
     return 1 if failed else 0
-
-
-def with_one_range(wanted, how):
-    """Frames of one folder share the range of their thermal pictures, so that equal counts look equal."""
-    from ditfuse_jax.inference import prepare
-    from ditfuse_jax.prompt import kind_of
-
-    thermal = [job.images[-1] for job in wanted if kind_of(job.prompt) == prepare.INFRARED]
-    limits = None if how.thermal_range else prepare.one_range(thermal)
-    return how if limits is None else dataclasses.replace(how, thermal_range=tuple(limits))
 
 
 def main(arguments: list[str], prog: str = "infer.py") -> int:

@@ -104,8 +104,8 @@ def to_levels(values: np.ndarray, *, inverse: bool = False) -> np.ndarray:
     top = 1.0 if floats else TOP
     if not (values.min() >= 0 and values.max() <= top):  # also where it holds NaN
         raise Outside(
-            f"values {values.min()} .. {values.max()} lie outside 0 .. {top:g}; "
-            "save it as 8- or 16-bit PNG or TIFF"
+            f"values {values.min():g} .. {values.max():g} lie outside 0 .. {top:g}; save it as 8- or "
+            "16-bit PNG or TIFF; temperatures are read only as image 2, with --task ivif"
         )
     if floats:
         values = np.rint(values.astype(np.float64) * TOP)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ditfuse_jax.image import camera, decode, deep, exif, libtiff
+from ditfuse_jax.image import camera, decode, deep, exif, libtiff, png
 from ditfuse_jax.image.faults import BadFile, damage_named
 from ditfuse_jax.image.geometry import check_size
 from ditfuse_jax.image.picture import Picture, seen
@@ -82,7 +82,10 @@ def _read_file(file: Path, shortest: int | None = None) -> Picture:
         _checked(image, str(file))
         if deep.is_deep(image, decode.raw_mode(image)):
             return decode.from_deep(file, image)
-        return decode.from_pillow(image, str(file))
+        found = decode.from_pillow(image, str(file))
+        with damage_named(str(file)):
+            png.check_rows(image, file)
+        return found
 
 
 def is_picture(file: Path) -> bool:
@@ -107,6 +110,7 @@ def read_labels(file: Path) -> np.ndarray:
             raise BadFile(f"{file} has mode {image.mode}; labels are one 8-bit channel of class indices")
         with damage_named(str(file)):
             upright = ImageOps.exif_transpose(image)
+            png.check_rows(image, file)
     return np.asarray(upright).astype(np.uint8) // np.uint8(GREY_STEPS.get(stored, 1))
 
 

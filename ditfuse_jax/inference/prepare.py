@@ -7,7 +7,7 @@ Pictures are measured one at a time and read again when they are fused, so that 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -119,13 +119,22 @@ def _is_flir(given) -> bool:
     return isinstance(given, str | Path) and image.is_flir(Path(given))
 
 
+def is_thermal(images: Sequence, kind: str | None) -> bool:
+    """Whether the last picture is an infrared one: by the prompt's tag or, where that names no kind of
+    pair, as counts beside a picture that has none. Raises ValueError as `image.read_counts` does.
+    """
+    if kind in (INFRARED, FOCUS, EXPOSURE):
+        return kind == INFRARED
+    return len(images) == 1 or (len(images) == 2 and image.read_counts(images[0]) is None)
+
+
 def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Sequence | None):
     """Sources, notes and facts. Those of a pair are read; its infrared counts are stretched."""
     if len(images) > 2:
         return [Source(given=given) for given in images], [], {}
     pair = getattr(images[1], "dtype", None) == np.float32  # of `image.read_pair`
     degrees = pair or _is_flir(images[1])
-    counts = image.read_counts(images[1]) if kind == INFRARED or how.limits or pair else None
+    counts = image.read_counts(images[1]) if pair or how.limits or is_thermal(images, kind) else None
     limits = None if counts is None else how.limits or thermal.used(counts)
     pictures = [as_given(images[0], None), as_given(images[1], limits)]
     pictures = _steadied(pictures, before, limits, kind) if before else pictures
@@ -135,6 +144,8 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Seq
     for number, picture in enumerate(pictures, 1):
         if (share := thermal.narrow(picture)) is not None:
             notes.append(f"image {number} uses {share:.1%} of its range, so little of it may be seen")
+            if image.read_counts(images[number - 1]) is not None:
+                notes[-1] += "; counts of a thermal camera are stretched as image 2, with --task ivif"
     facts = {} if limits is None else {"stretched": str(limits)}
     return [Source(given=picture) for picture in pictures], notes, facts
 
@@ -146,19 +157,6 @@ def _steadied(pictures: list[Picture], before: Sequence, limits: thermal.Range |
         old = as_given(first, None), as_given(second, limits)
         return [steady.steadied(*both) for both in zip(pictures, old, strict=True)]
     return pictures
-
-
-def one_range(files: Iterable[Path]) -> thermal.Range | None:
-    """The range that frames of a sequence share: the lowest and the highest of all; None without counts.
-
-    Files that cannot be read are left to the error of their own row.
-    """
-    found = []
-    for file in files:
-        with contextlib.suppress(ValueError, OSError):
-            counts = image.read_counts(file)
-            found += [] if counts is None else [thermal.used(counts)]
-    return thermal.Range(min(r.low for r in found), max(r.high for r in found)) if found else None
 
 
 def _sized(sources: Sequence[Source], first: Picture, how: Preparation) -> list[Source]:

@@ -15,7 +15,9 @@ import runs
 from conftest import PATIENCE, golden
 from ditfuse_jax.cli import train as command
 from ditfuse_jax.training import config as train_config
+from ditfuse_jax.training import memory, start
 from ditfuse_jax.training.log import keep_until, set_aside
+from ditfuse_jax.training.resume import locked
 
 TIMES = ("samples_per_second", "model_flops_per_second", "memory_bytes")
 
@@ -131,6 +133,18 @@ def test_other_data_is_named_and_a_flag_goes_on_with_it(place, tmp_path):
     assert "step 24/24" in output
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(place, uninterrupted, tmp_path):
+    shutil.copytree(place["folder"] / "whole", tmp_path, dirs_exist_ok=True)
+    before, last = complete_steps(tmp_path)[-2:]
+    largest = max(files(tmp_path / "checkpoints" / str(last)).items(), key=lambda item: len(item[1]))
+    largest[0].write_bytes(largest[1][:-100])
+    code, output = train(place, tmp_path)
+    assert code == 0, output
+    assert f"checkpoint {last} of" in output
+    assert f"starts at step {before} of 24" in output
+    assert losses(tmp_path) == uninterrupted
+
+
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     flags = (*place["flags"], "--workdir", tmp_path, "--set", "keep=1")
     step = stopped(place, tmp_path)
@@ -206,25 +220,45 @@ MISTAKES = (
 )
 
 
-@pytest.mark.parametrize(("flags", "message"), MISTAKES)
-def test_mistakes_end_in_one_sentence(place, tmp_path, monkeypatch, capsys, flags, message):
-    """In this process, where os._exit is an exception and the devices stand already: a process of its own
-    takes seconds to start.
+@pytest.fixture
+def refused(place, tmp_path, monkeypatch, capsys):
+    """What the command says before it ends. In this process, where os._exit is an exception and the devices
+    stand already: a process of its own takes seconds to start.
     """
 
     def leave(code):
         raise SystemExit(code)
 
+    def refused(*flags) -> str:
+        with pytest.raises(SystemExit) as end:
+            command.main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
+        assert end.value.code == 2
+        assert not (tmp_path / "checkpoints").exists()
+        said = "".join(capsys.readouterr())
+        assert len(said.splitlines()) == 1
+        return said
+
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(command, "start_devices", lambda args, needed: None)
+    return refused
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES)
+def test_mistakes_end_in_one_sentence(refused, flags, message):
     flags = [str(runs.PROJECT / flag) if str(flag).startswith("configs/") else flag for flag in flags]
-    with pytest.raises(SystemExit) as end:
-        command.main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
-    assert end.value.code == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert len((said.out + said.err).splitlines()) == 1
-    assert not (tmp_path / "checkpoints").exists()
+    assert message in refused(*flags)
+
+
+def test_a_workdir_in_which_another_run_trains_is_refused(refused, tmp_path):
+    with locked(tmp_path):
+        assert "another run is training in it" in refused()
+
+
+def test_a_run_that_does_not_fit_is_refused_before_weights_are_read(refused, monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda mesh: 1000)
+    monkeypatch.setattr(start, "frozen_weights", lambda *_: pytest.fail("weights were read first"))
+    assert "GB" in (said := refused())
+    assert "--mesh fsdp=8" in said
 
 
 def test_a_mistake_of_several_processes_ends_in_one_sentence_too(place, tmp_path):

@@ -164,16 +164,68 @@ def test_a_jpeg_without_its_end_marker_is_bad(tmp_path, progressive):
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])
-@pytest.mark.parametrize("missing", [0, 1, 17, 1000])
+@pytest.mark.parametrize("missing", [0, 1, 17, 97, 194, 970, 1000])
 def test_a_png_with_too_few_rows_is_bad(tmp_path, interlaced, missing):
+    """Whole rows too, which Pillow does not miss."""
     lines = [(4, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (16, 32)] if interlaced else [(32, 32)]
     rows = b"".join(b"\0" + b"\x77" * 3 * columns for count, columns in lines for _ in range(count))
     (tmp_path / "a.png").write_bytes(png(32, 32, rows[: len(rows) - missing], interlaced=interlaced))
-    if not missing:
-        assert (im.read(tmp_path / "a.png") == 0x77).all()
-        return
-    with pytest.raises(im.BadFile, match="a.png: truncated or damaged"):
+    for read in (im.read, im.read_file):
+        if not missing:
+            assert (read(tmp_path / "a.png") == 0x77).all()
+            continue
+        with pytest.raises(im.BadFile, match="a.png: truncated or damaged"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("depth", "colour"), [(1, 0), (2, 0), (8, 0), (8, 2), (8, 4), (8, 6)])
+@pytest.mark.parametrize("size", [(17, 16), (16, 33), (21, 19)])
+def test_a_black_picture_is_whole_and_without_its_last_row_it_is_not(
+    tmp_path, size, depth, colour, interlaced
+):
+    """Every kind and odd sizes, whose rows are counted, as the last ones are all 0."""
+    height, width = size
+    bits = depth * {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    passes = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    rows = []
+    for top, left, down, right in passes if interlaced else [(0, 0, 1, 1)]:
+        columns = len(range(left, width, right))
+        rows += [bytes(1 + (columns * bits + 7) // 8)] * len(range(top, height, down))
+    kind = {"depth": depth, "colour": colour, "interlaced": interlaced}
+    (tmp_path / "a.png").write_bytes(png(width, height, b"".join(rows), **kind))
+    assert not im.read(tmp_path / "a.png").any()
+    (tmp_path / "a.png").write_bytes(png(width, height, b"".join(rows[:-1]), **kind))
+    with pytest.raises(im.BadFile, match=r"a.png: truncated or damaged \(it holds 9\d% of its rows"):
         im.read(tmp_path / "a.png")
+
+
+def test_labels_without_their_last_rows_are_bad(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(32, 16, (b"\0" + b"\1" * 32) * 12, colour=0))
+    with pytest.raises(im.BadFile, match="a.png: .*holds 75% of its rows"):
+        im.read_labels(tmp_path / "a.png")
+
+
+def test_a_tiff_that_names_a_second_page_of_nothing_is_bad(tmp_path):
+    """Pillow raises a TypeError, which is none of the errors that it names for damage."""
+    Image.fromarray(gradient()).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    data += b"\0" * (len(data) % 2)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data))
+    (tmp_path / "a.tif").write_bytes(data + bytes(6))  # a page without tags, and no further one
+    for read in (im.read, im.read_file, im.read_labels):
+        with pytest.raises(im.BadFile, match="a.tif: (truncated or damaged|holds several frames or pages)"):
+            read(tmp_path / "a.tif")
 
 
 def test_a_tiff_of_many_pages_is_refused_without_counting_them(tmp_path):

@@ -155,14 +155,35 @@ def test_thermal_counts_are_stretched_and_the_range_is_told(tmp_path):
     assert dict(ready.told.facts)["stretched"] == "7000 8000"
     ready = prepare.prepare((draw(), counts), kind=FOCUS, how=Preparation())
     assert "image 2 uses 0." in ready.told.notes[0]  # not stretched, as it is no infrared picture
-    files = [tmp_path / f"{k}.png" for k in range(3)]
-    for k, file in enumerate(files[:2]):
-        Image.fromarray(counts + np.uint16(100 * k)).save(file)
-    files[2].write_bytes(b"no picture")
-    shared = prepare.one_range(files)
-    assert shared.low == pytest.approx(low, abs=1)
-    assert shared.high == pytest.approx(high + 100, abs=1)
-    assert prepare.one_range(files[2:]) is None
+
+
+@pytest.mark.parametrize("kind", [None, "fusion", "light+", "seg"])
+def test_counts_beside_a_picture_without_are_stretched_whatever_is_asked_for(tmp_path, kind):
+    """Else raw counts would be fused as an almost black or even picture."""
+    counts = (7250 + infrared(draw())[..., 0] * 2.2).astype(np.uint16)
+    Image.fromarray(draw()).save(tmp_path / "a.png")
+    Image.fromarray(counts).save(tmp_path / "b.tif")
+    Image.fromarray((counts / np.float32(25)).astype(np.float32)).save(tmp_path / "kelvin.tif")
+    for name in ("b.tif", "kelvin.tif"):
+        ready = prepare.prepare((tmp_path / "a.png", tmp_path / name), kind=kind, how=Preparation())
+        assert np.ptp(ready[1].pixels) > 0.9 * 65535
+        assert "image 2 holds counts " in ready.told.notes[0]
+    both = prepare.prepare((counts, counts), kind=kind, how=Preparation())  # two of one kind
+    np.testing.assert_array_equal(both[1].pixels[..., 0], counts)
+
+
+def test_counts_that_are_not_stretched_are_told_with_the_way_out(tmp_path):
+    counts = (7250 + infrared(draw())[..., 0] * 2.2).astype(np.uint16)
+    ready = prepare.prepare((counts, draw()), kind=INFRARED, how=Preparation())
+    (note,) = ready.told.notes
+    assert note.startswith("image 1 uses 0.")
+    assert "counts of a thermal camera are stretched as image 2, with --task ivif" in note
+    flat = (100 + draw() // 40).astype(np.uint8)
+    (note,) = prepare.prepare((draw(), flat), kind=INFRARED, how=Preparation()).told.notes
+    assert note.endswith("so little of it may be seen")
+    Image.fromarray((counts / np.float32(25)).astype(np.float32)).save(tmp_path / "kelvin.tif")
+    with pytest.raises(ValueError, match=r"kelvin.tif: values 29.* only as image 2, with --task ivif"):
+        prepare.prepare((tmp_path / "kelvin.tif", draw()), kind=INFRARED, how=Preparation())
 
 
 def test_one_radiometric_jpeg_is_a_pair_of_a_photograph_and_degrees(tmp_path):
