@@ -51,6 +51,15 @@ class Measured:
         self.models, self.root, self.limit, self.side = models, root, limit, side
         self.probe = functools.cache(self._probe)
 
+    def told(self) -> str:
+        """What the tables state of themselves."""
+        number = f"{self.limit} held-out scenes" if self.limit else "all held-out scenes"
+        return (
+            f"- figures: means over {number} of each kind at {self.side} x {self.side} pixels, decoded\n"
+            "- MSE and PSNR to the sources: protocol tang, grey (BT.601 luma); the rest as in evaluation.md\n"
+            f"- code: {catalogue.code_version()}"
+        )
+
     def scenes(self, kind: str) -> list[cases.Scene]:
         return cases.held_out(kind, self.root, limit=self.limit, side=self.side)
 

@@ -75,6 +75,7 @@ def measure(args: argparse.Namespace) -> None:
         measured = ablation_tables.Measured(
             models, root, args.limit, configs[names[0]].mixture.buckets[0].height
         )
+        print(f"\n{measured.told()}")
         for tell in (ablation_tables.degradations, ablation_tables.tags, ablation_tables.compositions):
             tell(measured)
     print(told.getvalue())

@@ -109,6 +109,8 @@ def test_a_run_is_trained_once_and_measured(tmp_path, monkeypatch, capsys):
     )
     assert "\n| run | checkpoint | photos |\n" in told
     assert "\n| m3_only | m3_only-" in told
+    assert "- figures: means over 1 held-out scenes of each kind at 32 x 32 pixels, decoded\n" in told
+    assert "- code: ditfuse-jax " in told
     assert "## Fig. 16: what is trained on" in told
     with pytest.raises(SystemExit, match="--only blur: not one of all, m3_blur"):
         ablations.main(["train", *words, "--only", "blur"])
