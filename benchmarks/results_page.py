@@ -6,6 +6,7 @@ one the page says that nobody has looked.
 """
 
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ PART = "part.md"  # what each part of results.py leaves
 WIDTH, QUALITY = 1220, 68  # pixels of a sheet at most, of the JPEG
 NAMED = 3  # methods that are ahead, before the rest is a number
 SEEN = Path(__file__).with_name("results_seen.toml")
+NUMBERS = re.compile(r" \((Table|Fig)[^)]*\)")  # of the paper, in titles
 COMMAND = "python benchmarks/results.py --out runs/results"
 BESIDE = "Laplacian pyramid,guided filter"  # of the sheets: the strongest without a network
 SCENES, PROMPT_SCENES = 2, 4  # of a sheet, of a table of prompts
@@ -120,7 +122,8 @@ def sheets(checkpoint: str) -> str:
     photos = "; ".join(f"{stem} ({where})" for stem, where in free_pictures.PHOTOS.items())
     text = SHEETS.format(photos=photos, checkpoint=checkpoint, looked=looked)
     for number, figure in FIGURES.items():
-        text += f"\n## Fig. {number}: {figure.title}\n\n![{figure.title}](results/fig{number}.jpg)\n"
+        title = NUMBERS.sub("", figure.title)
+        text += f"\n## Fig. {number}: {title}\n\n![{title}](results/fig{number}.jpg)\n"
         text += f"\n{seen['figures'][number].strip()}\n" if known and number in seen["figures"] else ""
     return text
 

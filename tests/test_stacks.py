@@ -10,7 +10,7 @@ import scripts
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
 from drawn import draw
 
-SCENES = [draw(seed, (128, 128), 40) for seed in (0, 1)]
+SCENES = [draw(0, (96, 96), 30)]
 
 
 @pytest.fixture(scope="module")
