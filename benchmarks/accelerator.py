@@ -12,7 +12,6 @@ place, and the exit code is 1. MFU is model FLOPs a second over the dense peak o
 import argparse
 import dataclasses
 import json
-import platform
 import re
 import statistics
 import sys
@@ -41,6 +40,7 @@ from ditfuse_jax.config import DEMO, LoraConfig, TransformerConfig, VAEConfig  #
 from ditfuse_jax.data import mixture  # noqa: E402
 from ditfuse_jax.data.config import Bucket  # noqa: E402
 from ditfuse_jax.data.loader import make_loader  # noqa: E402
+from ditfuse_jax.evaluation.runtime import processor  # noqa: E402
 from ditfuse_jax.inference import cost, sampler  # noqa: E402
 from ditfuse_jax.inference.network import Network  # noqa: E402
 from ditfuse_jax.models.flow import Guidance, branches  # noqa: E402
@@ -239,16 +239,11 @@ def memory() -> dict:
 
 def machine() -> dict:
     device = jax.devices()[0]
-    cpu = (
-        re.search(r"model name\s+: (.*)", Path("/proc/cpuinfo").read_text())
-        if sys.platform == "linux"
-        else None
-    )
     return {
         "platform": device.platform,
         "kind": device.device_kind,
         "count": jax.device_count(),
-        "processor": cpu[1] if cpu else platform.processor(),
+        "processor": processor(),
         "versions": {
             "ditfuse_jax": ditfuse_jax.__version__,
             "jax": jax.__version__,

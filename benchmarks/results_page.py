@@ -27,6 +27,10 @@ NUMBERS = re.compile(r" \((Table|Fig)[^)]*\)")  # of the paper, in titles
 COMMAND = "python benchmarks/results.py --out runs/results"
 BESIDE = "Laplacian pyramid,guided filter"  # of the sheets: the strongest without a network
 SCENES, PROMPT_SCENES = 2, 4  # of a sheet, of a table of prompts
+OF_FREE = (
+    "--data runs/results/free --groups runs/results/free/groups.toml --out runs/results/figures "
+    f'--limit {SCENES} --baselines "{BESIDE}"'
+)
 HEAD = f"""# Results
 
 Only what was measured with this code, losses included. What the numbers are worth:
@@ -61,9 +65,7 @@ SHEETS = f"""
 # Sheets
 
     python benchmarks/free_pictures.py --out runs/results/free
-    python -m ditfuse_jax.evaluation figures {" ".join(FIGURES)} \\
-        --data runs/results/free --groups runs/results/free/groups.toml --limit {SCENES} \\
-        --baselines "{BESIDE}" --out runs/results/figures
+    python -m ditfuse_jax.evaluation figures {" ".join(FIGURES)} {OF_FREE}
 
 The pairs of the sets are for research and are not copied here. These are drawn streets (dusk, over-exposure,
 fog, low light) and pairs simulated from held-out photographs that are free: {{photos}}.

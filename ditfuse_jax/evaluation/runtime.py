@@ -2,10 +2,14 @@
 """Seconds and memory of a checkpoint, measured, beside what they depend on (paper Table V)."""
 
 import argparse
+import os
+import platform
+import re
 import resource
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -41,12 +45,14 @@ def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, p
         spent.append(time.perf_counter() - start)
     memory, memory_of = peak_memory()
     device = jax.devices()[0]
-    fused = plan.geometry.fused
+    fused = "{1} x {0}".format(*plan.geometry.fused)
+    how = f"in {len(plan.tiling.corners)} tiles of {fused}" if plan.tiling else f"fused at {fused}"
     kind = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
     facts = {
         "code": f"ditfuse-jax {__version__}",
         "device": f"{kind}, jax {jax.__version__}",
-        "size": f"{width} x {height}, fused at {fused[1]} x {fused[0]}",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "size": f"{width} x {height}, {how}",
         "steps": str(settings.steps),
         "branches": ", ".join(branches(Guidance(settings.guidance, settings.image_guidance))),
         "noises": str(settings.noises),
@@ -66,6 +72,13 @@ def measure(model: DiTFuse, args: argparse.Namespace, height: int, width: int, p
         memory_of,
         facts,
     )
+
+
+def processor() -> str:
+    """The name of the host's, as far as the system tells it."""
+    names = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s+: (.*)", names.read_text()) if names.is_file() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def peak_memory() -> tuple[int, str]:

@@ -199,7 +199,7 @@ def enlarged(conv: nnx.Conv, x: jax.Array) -> jax.Array:
     y = y.reshape(batch, height + 1, width + 1, 2, 2, out)
     parts = [[y[:, a : a + height, b : b + width, a, b] for b in (0, 1)] for a in (0, 1)]
     rows = jnp.stack([jnp.stack(both, axis=3) for both in parts], axis=2)  # [B, H, 2, W, 2, out]
-    return rows.reshape(batch, 2 * height, 2 * width, out) + conv.bias[...]
+    return rows.reshape(batch, 2 * height, 2 * width, out) + conv.bias[None, None, None, :]
 
 
 def paired(weights: jax.Array, *, axis: int) -> jax.Array:

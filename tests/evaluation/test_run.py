@@ -12,6 +12,7 @@ from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.data import registry
 from ditfuse_jax.evaluation import overlap, run_commands
 from ditfuse_jax.evaluation.__main__ import main
+from ditfuse_jax.evaluation.runtime import processor
 from ditfuse_jax.image import read
 
 pytest.importorskip("matplotlib", reason="the extra eval is not installed")
@@ -141,6 +142,7 @@ def test_runtime_states_what_it_depends_on(checkpoint, tmp_path, capsys):
     told = capsys.readouterr().out
     for fact in (
         "device: ",
+        f"processor: {processor()}, ",
         "size: 48 x 32, fused at 48 x 32",
         "steps: 1",
         "branches: ",
