@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each choice of `Tuning.choose`, and a form of a product, bring here, each beside the same without it.
+"""What each choice of `Tuning.choose` brings on this machine, each beside the same program without it.
 
     python benchmarks/tuning.py [--rounds 5] [--only split max_scores]
 
 All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
 wall-clock and of processor time, without over with: over 1 is a gain. The program is attention alone, in the
-shapes of the training step of configs/demo.py at 128 px. For `enlarged` it is the demo's decoder on six codes
-of 256 x 256 pixels, forward, for `hoists` the memory of a prefix of the 192 M model in bfloat16, for `flags`
-the LoRA step of that model in float32, in two processes, with the XLA flags of train.py and without.
+shapes of the training step of configs/demo.py at 128 px. For `hoists` it is the memory of a prefix of the
+192 M model in bfloat16, for `flags` the LoRA step of that model in float32, in two processes, with the XLA
+flags of train.py and without.
 """
 
 import argparse
@@ -24,9 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ditfuse_jax.checkpoints.folder import read_config
-from ditfuse_jax.config import DEMO
-from ditfuse_jax.models import vae
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
@@ -55,23 +52,6 @@ def attention_pair(name: str) -> tuple[Callable, Callable]:
     if name == "split":
         return run(PREFIX, here()), run(0, here())
     return run(PREFIX, here()), run(PREFIX, dataclasses.replace(here(), max_scores=PORTABLE.max_scores))
-
-
-def decoder_pair() -> tuple[Callable, Callable]:
-    """The demo's decoder with `vae.enlarged` and with its plain form."""
-    cfg = read_config(DEMO).vae
-    graph, state = nnx.split(vae.VAE(cfg, rngs=nnx.Rngs(0)))
-    codes = jax.random.normal(jax.random.key(0), (6, 32, 32, cfg.latent_channels))
-    inputs = state, codes, jnp.array([32, 32])
-
-    def compiled(form: Callable) -> Callable:
-        fast, vae.enlarged = vae.enlarged, form
-        try:
-            return jax.jit(lambda state, *x: nnx.merge(graph, state).decode(*x)).lower(*inputs).compile()
-        finally:
-            vae.enlarged = fast
-
-    return tuple(functools.partial(compiled(form), *inputs) for form in (vae.enlarged, vae.plain_enlarged))
 
 
 def seconds(run: Callable) -> tuple[float, float]:
@@ -124,7 +104,7 @@ def memory_of_hoisting() -> None:
 
 
 def main() -> None:
-    names = ("split", "max_scores", "enlarged", "hoists", "flags")
+    names = ("split", "max_scores", "hoists", "flags")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -137,8 +117,6 @@ def main() -> None:
             memory_of_hoisting()
         elif name == "flags":
             compare_flags(args.rounds)
-        elif name == "enlarged":
-            compare(name, decoder_pair(), args.rounds)
         else:
             compare(name, attention_pair(name), args.rounds)
 

@@ -177,36 +177,7 @@ class Up(nnx.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         for resnet in self.resnets:
             x = resnet(x, mask)
-        return x if self.upsample is None else enlarged(self.upsample, clear(x, mask))
-
-
-def plain_enlarged(conv: nnx.Conv, x: jax.Array) -> jax.Array:
-    """The reference's convolution of twice the side: [B, H, W, C] -> [B, 2H, 2W, out]."""
-    return conv(nearest(x))
-
-
-def enlarged(conv: nnx.Conv, x: jax.Array) -> jax.Array:
-    """`plain_enlarged` in 4 products a pixel for 9: of a row's three weights two meet the same pixel of x.
-
-    Even rows see w0 x[i - 1] + (w1 + w2) x[i], odd ones (w0 + w1) x[i] + w2 x[i + 1]; columns likewise.
-    """
-    weights = paired(paired(conv.kernel[...], axis=0), axis=1)  # [2, 2, in, out, 2, 2]
-    rows, columns, inputs, out = weights.shape[:4]
-    weights = weights.transpose(0, 1, 2, 4, 5, 3).reshape(rows, columns, inputs, 4 * out)
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, weights, (1, 1), ((1, 1), (1, 1)), dimension_numbers=dimensions)
-    batch, height, width, _ = x.shape
-    y = y.reshape(batch, height + 1, width + 1, 2, 2, out)
-    parts = [[y[:, a : a + height, b : b + width, a, b] for b in (0, 1)] for a in (0, 1)]
-    rows = jnp.stack([jnp.stack(both, axis=3) for both in parts], axis=2)  # [B, H, 2, W, 2, out]
-    return rows.reshape(batch, 2 * height, 2 * width, out) + conv.bias[None, None, None, :]
-
-
-def paired(weights: jax.Array, *, axis: int) -> jax.Array:
-    """Three weights along an axis -> two, for even and, on a new last axis, for odd places."""
-    first, middle, last = jnp.split(weights, 3, axis=axis)
-    even, odd = (first, middle + last), (first + middle, last)
-    return jnp.stack([jnp.concatenate(both, axis=axis) for both in (even, odd)], axis=-1)
+        return x if self.upsample is None else self.upsample(clear(nearest(x), mask))
 
 
 def nearest(x: jax.Array) -> jax.Array:
