@@ -18,6 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join([*FLAGS, SIMPLE, GIVEN])
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for the tests of meshes
@@ -27,6 +28,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     FOLDER = tempfile.TemporaryDirectory(prefix="ditfuse-programs-")  # removed when the session ends
     os.environ["DITFUSE_TEST_PROGRAMS"] = FOLDER.name
 PROGRAMS = os.environ["DITFUSE_TEST_PROGRAMS"]
+os.environ["XDG_CACHE_HOME"] = f"{PROGRAMS}/home"  # nothing of the tests goes to the user's cache
 
 LONG = (
     "test_train_cli.py",
@@ -62,6 +64,8 @@ def forget_programs():
     """Compiled programs of a file go when it ends; all together they are gigabytes."""
     yield
     jax.clear_caches()
+    jax.config.update("jax_compilation_cache_dir", None)  # some commands keep theirs on disk
+    compilation_cache.reset_cache()
     gc.collect()
     trim()
 
@@ -69,7 +73,7 @@ def forget_programs():
 PATIENCE = 600  # seconds until a test gives up on a process; on a busy machine all take long
 SMALL = Path(__file__).parent / "golden"
 LARGE = Path(__file__).parents[2] / "shared" / "golden"
-DATA = Path(os.environ.get("DITFUSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("DITFUSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 def golden(name: str) -> Path:
@@ -81,6 +85,16 @@ def golden(name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     pytest.skip(f"reference {name} is not here; it is looked for in tests/golden and ../shared/golden")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The tiny released checkpoint, converted."""
+    from convert.__main__ import main
+
+    target = tmp_path_factory.mktemp("converted") / "tiny"
+    assert main(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
+    return target
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PATIENCE, golden
-from convert.__main__ import main as convert
+from conftest import PATIENCE
 from ditfuse_jax import image
 from ditfuse_jax.data import segmentation
 from ditfuse_jax.inference import forecast, fuse
@@ -23,13 +22,6 @@ from ditfuse_jax.prompt import SOURCES
 
 SCRIPT = Path(__file__).parents[2] / "infer.py"
 FAST = ["--no-compile-cache", "--steps", "2", "--guidance", "1", "--image-guidance", "1"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return target
 
 
 @pytest.fixture(scope="module")

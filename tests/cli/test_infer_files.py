@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax import image as im
 from ditfuse_jax.cli import fuse as infer
 from ditfuse_jax.cli.fuse_jobs import jobs_of
@@ -17,10 +15,8 @@ FAST = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidan
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return [*FAST, "--checkpoint", str(target), "--task", "mff"]
+def flags(folder):
+    return [*FAST, "--checkpoint", str(folder), "--task", "mff"]
 
 
 def deep(seed=0):

@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 
 import thermal_file
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax import image
 from ditfuse_jax.cli.fuse import main
 from ditfuse_jax.inference.fuse import DiTFuse
@@ -18,13 +16,6 @@ from drawn import draw, infrared, moved, movement
 
 SIZE = (96, 128)
 HELD = movement(4.0, -2.0, 0.5, SIZE)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return target
 
 
 @pytest.fixture(scope="module")

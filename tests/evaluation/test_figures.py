@@ -4,8 +4,6 @@ import pytest
 from pictures import coloured, write, write_mask
 from PIL import Image
 
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax.evaluation import figure_commands, plates, zoom
 from ditfuse_jax.evaluation.__main__ import main
 from ditfuse_jax.evaluation.figures import FIGURES
@@ -84,13 +82,12 @@ def test_own_groups_are_those_of_the_paper(data_root):
     assert [name.split(":")[0] for name in names] == ["over-exposure", "fog", "low-light"]
 
 
-def test_one_command_draws_figures(root, capsys):
+def test_one_command_draws_figures(root, folder, capsys):
     """With the network, of random weights: residuals in rows, others' results and masks in columns."""
-    checkpoint, out = root / "tiny", root / "out"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(checkpoint)]) == 0
+    out = root / "out"
     write(root / "theirs" / "p.png", coloured(*SIZE))
     write_mask(root / "lisa/car/p.png", np.ones(SIZE, bool))
-    words = ["figures", "8", "14", "--steps", "1", "--checkpoint", checkpoint, "--data", root, "--out", out]
+    words = ["figures", "8", "14", "--steps", "1", "--checkpoint", folder, "--data", root, "--out", out]
     words += ["--fused", root / "theirs", "--baselines", "mean", "--masks", root / "lisa", "--zooms", "1"]
     assert main([str(word) for word in words]) == 0
     assert "fig8.png: Multi-focus, with residual maps" in capsys.readouterr().out

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from pictures import coloured, write
 
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax.data.segmentation import overlay
 from ditfuse_jax.evaluation import cases, probes, prompt_commands
 from ditfuse_jax.evaluation.__main__ import main
@@ -121,12 +119,10 @@ def test_scenes_are_held_out_and_as_asked(root):
         cases.held_out("mef", root, limit=0, side=None)
 
 
-def test_one_command_measures_the_prompts(root, tmp_path, capsys):
+def test_one_command_measures_the_prompts(root, folder, tmp_path, capsys):
     """With the network, of random weights: the tables have every row, the file every value."""
-    checkpoint = tmp_path / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(checkpoint)]) == 0
     words = ["prompts", "--only", "irregular,words", "--limit", "1", "--side", "32", "--steps", "1"]
-    words += ["--checkpoint", checkpoint, "--data", root, "--out", tmp_path / "out"]
+    words += ["--checkpoint", folder, "--data", root, "--out", tmp_path / "out"]
     assert main([str(word) for word in words]) == 0
     told = capsys.readouterr().out
     assert "1 steps, 1 noises, fidelity 0.0, seed 0; held-out scenes at 32 x 32 pixels" in told

@@ -7,7 +7,6 @@ import pytest
 from pictures import coloured, write
 
 from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax.checkpoints import hub
 from ditfuse_jax.data import registry
 from ditfuse_jax.evaluation import overlap, run_commands
@@ -19,10 +18,8 @@ pytest.importorskip("matplotlib", reason="the extra eval is not installed")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return target
+def checkpoint(folder):
+    return folder
 
 
 def pairs(folder, stems=("a", "b")):

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax import image as im
 from ditfuse_jax.image import vips
 from ditfuse_jax.inference import native, scene, stack
@@ -18,10 +16,8 @@ FAST = {"steps": 1, "guidance": 1.0, "image_guidance": 1.0, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return DiTFuse.load(target)
+def model(folder):
+    return DiTFuse.load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,6 @@ SHORT = {"steps": 2, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return target
-
-
-@pytest.fixture(scope="module")
 def model(folder):
     return DiTFuse.load(folder)
 

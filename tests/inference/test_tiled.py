@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from conftest import golden
-from convert.__main__ import main as convert
 from convert.jobs import released_sampling
 from ditfuse_jax import image
 from ditfuse_jax.config import CheckpointConfig, TransformerConfig, VAEConfig
@@ -31,10 +29,8 @@ TILED = FAST | {"fidelity": 1.0, "max_side": 64}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return DiTFuse.load(target)
+def model(folder):
+    return DiTFuse.load(folder)
 
 
 def pair(height, width, seed=0):

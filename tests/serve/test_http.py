@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import golden
-from convert.__main__ import main as convert
 from ditfuse_jax import image as im
 from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.serve.limits import Limits
@@ -26,10 +24,8 @@ FAST = {"steps": "2", "guidance": "1", "image_guidance": "1"}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    return DiTFuse.load(target)
+def model(folder):
+    return DiTFuse.load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PATIENCE, golden
-from convert.__main__ import main as convert
+from conftest import PATIENCE
 from runs import PROJECT, environment
 
 CHROMIUM = shutil.which("chromium")
@@ -26,13 +25,11 @@ SOON = PATIENCE * 1000 / 4  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    target = tmp_path_factory.mktemp("converted") / "tiny"
-    assert convert(["omnigen", str(golden("ckpt_tiny")), str(target)]) == 0
-    config = json.loads((target / "config.json").read_text())
+def checkpoint(folder):
+    config = json.loads((folder / "config.json").read_text())
     config["sampling"] |= {"steps": 20, "guidance": 1.0, "image_guidance": 1.0}
-    (target / "config.json").write_text(json.dumps(config))
-    return target
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def serve(*arguments) -> subprocess.Popen:
