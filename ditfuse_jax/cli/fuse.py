@@ -203,7 +203,7 @@ def fuse(flags: argparse.Namespace) -> int:
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
-        if folder and chosen.fidelity and not flags.steady:
+        if folder and chosen.fidelity and not (flags.steady or flags.quiet or flags.json):
             frames.told(wanted, functools.partial(say, flags))
         if flags.dtype == "auto":
             say(flags, f"numbers     {model.config.model.dtype}, the faster one here")
