@@ -6,7 +6,8 @@
 Flicker: mean absolute change from one frame to the next, in levels of 255, over the static areas. Two kinds
 of films, the middle 256 x 256 pixels, one seed: held-out infrared-visible pairs, every frame of which has
 noise of its own (2 levels in each source), static everywhere; and five pictures of one standing camera of
-LLVIP, seconds apart, static where neither source, blurred, changes by more than 2 levels.
+LLVIP, seconds apart, static where neither source, blurred, changes by more than 2 levels. "ours" is what a
+folder gets by default (--steady auto).
 """
 
 import argparse
@@ -21,12 +22,16 @@ from demo_items import table
 
 from ditfuse_jax import image
 from ditfuse_jax.data import sources
-from ditfuse_jax.inference import steady
+from ditfuse_jax.inference import prepare
 from ditfuse_jax.inference.fuse import DEMO, DiTFuse
+from ditfuse_jax.inference.preparation import Preparation
+from ditfuse_jax.prompt import kind_of
+from ditfuse_jax.task import request
 
 NOISE = 2.0  # levels, standard deviation
 CHANGE, BLUR = 2.0, 2.0  # levels; pixels
 CAMERA = "test_2000"
+TASK = request(task="ivif")
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -70,13 +75,18 @@ def flicker(frames: Sequence[np.ndarray], static: Sequence[np.ndarray]) -> float
     return float(np.concatenate(changes).mean())
 
 
-def steadied(now: Pair, before: Pair) -> Pair:
-    both = zip(now, before, strict=True)
-    return tuple(steady.steadied(image.Picture(a), image.Picture(b)).pixels for a, b in both)
+def prepared(film: Sequence[Pair], steady: str) -> list[Pair]:
+    """The pairs as the model gets them."""
+    how = Preparation(steady=steady)
+    found = [
+        prepare.prepare(now, kind=kind_of(TASK), how=how, before=before)
+        for now, before in zip(film, [None, *film], strict=False)
+    ]
+    return [(pair[0].pixels, pair[1].pixels) for pair in found]
 
 
 def fused(model: DiTFuse, film: Sequence[Pair], **options) -> list[np.ndarray]:
-    return [model.fuse(pair, task="ivif", maps=False, **options).image for pair in film]
+    return [model.fuse(pair, TASK, maps=False, **options).image for pair in film]
 
 
 def measured(model: DiTFuse, film: Sequence[Pair]) -> dict[str, float]:
@@ -86,8 +96,9 @@ def measured(model: DiTFuse, film: Sequence[Pair]) -> dict[str, float]:
         "visible": [pair[0] for pair in film],
         "infrared": [pair[1] for pair in film],
         "mean": [np.rint(np.mean(pair, axis=0)).astype(np.uint8) for pair in film],
-        "ours": fused(model, film),
-        "ours, --steady": fused(model, [film[0], *map(steadied, film[1:], film)]),
+        "ours": fused(model, prepared(film, "auto")),
+        "ours, --steady on": fused(model, prepared(film, "on")),
+        "ours, --steady off": fused(model, film),
         "ours, --fidelity 0": fused(model, film, fidelity=0.0),
     }
     told = {name: flicker(frames, static) for name, frames in made.items()}

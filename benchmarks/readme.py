@@ -155,8 +155,8 @@ RUN: dict[str, Callable[[Result], None]] = {
     "python infer.py --image-dir shots/frames --task ivif --align rig.json --out frames": stores(
         *[f"frames/{number}.png" for number in (1, 2, 3, 4)]
     ),
-    "python infer.py --image-dir shots/frames --task ivif --align rig.json --steady --out calm": stores(
-        "calm/1.png", "calm/4.png"
+    "python infer.py --image-dir shots/frames --task ivif --align rig.json --steady off --out alone": stores(
+        "alone/1.png", "alone/4.png"
     ),
     "python infer.py --image-dirs shots/frames/vis shots/frames/ir --task ivif --align rig.json "
     "--thermal-range 7200 7900 --out ranged": stores("ranged/4.png"),

@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -199,11 +200,11 @@ def fuse(flags: argparse.Namespace) -> int:
     if (flags.weights or flags.invented) and chosen.fidelity == 0:
         raise ValueError("fidelity 0 fits no maps; add --fidelity 1 for --weights and --invented")
     how.check_fidelity(chosen.fidelity)
-    how = frames.with_one_range(wanted, how) if folder else how
+    how = frames.settled(wanted, how, chosen.fidelity) if folder else dataclasses.replace(how, steady="off")
     with terminal.count_compiled() as compiled:
         model = DiTFuse.load(flags.checkpoint, lora=flags.lora, dtype=flags.dtype)
         say(flags, f"checkpoint  {model.checkpoint_id}")
-        if folder and chosen.fidelity and not (flags.steady or flags.quiet or flags.json):
+        if folder and how.steady == "auto" and not (flags.quiet or flags.json):
             frames.told(wanted, functools.partial(say, flags))
         if flags.dtype == "auto":
             say(flags, f"numbers     {model.config.model.dtype}, the faster one here")

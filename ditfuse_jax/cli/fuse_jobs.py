@@ -60,7 +60,7 @@ def check_together(flags: argparse.Namespace) -> None:
             "--format goes with --image-dir; elsewhere the suffix of --out is the format",
         ),
         (
-            flags.steady and not folders,
+            flags.steady == "on" and not folders,
             "--steady goes with --image-dir, whose files are frames; add it or leave --steady away",
         ),
         (flags.shard and not folders, "--shard goes with --image-dir; add it or leave --shard away"),
@@ -83,7 +83,7 @@ def folder_jobs(flags: argparse.Namespace, words: dict):
     prompt, form = request(flags.prompt, **words), flags.format or "auto"
     form = "png" if form == "auto" and flags.bits == "16" else form
     found, lonely = jobs.folder_jobs(folders_of(flags), prompt, flags.out or Path("fused"), form=form)
-    found = jobs.in_sequence(found) if flags.steady and found else found
+    found = jobs.in_sequence(found)
     found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
     return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
 

@@ -2,6 +2,7 @@
 """Pictures to make from files: which pairs and prompts, in what order, what may be written, what is left."""
 
 import contextlib
+import filecmp
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,9 +68,21 @@ def folder_jobs(
 
 
 def in_sequence(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs of frames in order, each with the images of the one before."""
-    before = [None, *(job.images for job in jobs[:-1])]
-    return [job._replace(before=last) for last, job in zip(before, jobs, strict=True)]
+    """The jobs of frames in order, each with the images of the one before that is another one: equal frames
+    have the same before them, so their results are equal.
+    """
+    made, before = [], None
+    for last, job in zip([None, *jobs], jobs, strict=False):
+        before = last.images if last and not _equal(last.images, job.images) else before
+        made.append(job._replace(before=before))
+    return made
+
+
+def _equal(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Whether they hold the same; a file that cannot be read is left to the error of its own row."""
+    with contextlib.suppress(OSError):
+        return all(filecmp.cmp(*pair, shallow=False) for pair in zip(files, others, strict=True))
+    return False
 
 
 def _suffix(first: Path | None, form: str) -> str:

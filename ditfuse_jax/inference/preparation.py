@@ -12,6 +12,7 @@ from ditfuse_jax.registration.motion import MODELS
 
 ALIGN = ("auto", "off", *MODELS)
 DEGHOST = ("auto", "off")
+STEADY = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,13 @@ class Preparation:
             "help": "auto: in brackets and stacks what moved is taken from one picture",
         },
     )
-    steady: bool = field(
-        default=False,
-        metadata={"help": "with --image-dir, frames in order of names: less noise where nothing changes"},
+    steady: str = field(
+        default="off",
+        metadata={
+            "choices": STEADY,
+            "help": "with --image-dir, frames in order of names: less noise where nothing changes; auto: of "
+            "a camera that stands still",
+        },
     )
     thermal_range: tuple[float, float] | None = field(
         default=None, metadata={"help": "counts of a deep infrared picture that become black and white"}
@@ -52,6 +57,7 @@ class Preparation:
         if self.align not in ALIGN and not Path(self.align).suffix:
             one_of("align", self.align, (*ALIGN, "FILE.json"))
         one_of("deghost", self.deghost, DEGHOST)
+        one_of("steady", self.steady, STEADY)
         if self.palette is not None:
             one_of("palette", self.palette, PALETTES)
         if self.thermal_range is not None:
@@ -86,7 +92,8 @@ def add_flags(parser) -> None:
     options = {option.name: option.metadata for option in dataclasses.fields(Preparation)}
     for name in ("align", "deghost"):
         parser.add_argument(f"--{name}", default="auto", **options[name])
-    for name in ("crop", "resize_second", "steady"):
+    parser.add_argument("--steady", nargs="?", default="auto", const="on", **options["steady"])
+    for name in ("crop", "resize_second"):
         parser.add_argument("--" + name.replace("_", "-"), action="store_true", **options[name])
     parser.add_argument(
         "--thermal-range", nargs=2, type=float, metavar=("LOW", "HIGH"), **options["thermal_range"]

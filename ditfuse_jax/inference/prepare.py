@@ -61,7 +61,8 @@ def prepare(
 
     Args:
       images: two or more, as `image.read_picture` takes them, or one radiometric JPEG of FLIR.
-      before: the frame before, likewise, for how.steady; one that cannot be read is left to its own row.
+      before: the frame before, likewise, for how.steady, which does nothing without; one that cannot be
+        read is left to its own row.
       kind: the prompt's tag, which says whether they are brackets, a focus stack or an infrared-visible pair.
 
     Raises ValueError as `image.read_picture` does, for sizes that differ without resize_second or in
@@ -72,9 +73,9 @@ def prepare(
     images = _planes(images, kind)
     if not stack.is_stack(images) and (isinstance(images, str | Path) or len(images) != 2):
         scene.read(images)  # which says what is wrong
-    if how.steady and len(images) > 2:
+    if how.steady == "on" and len(images) > 2:
         raise ValueError(f"steady is for frames of two pictures, not {len(images)}; leave --steady away")
-    sources, notes, facts = _stretched(images, kind, how, before if how.steady else None)
+    sources, notes, facts = _stretched(images, kind, how, before if how.steady != "off" else None)
     one_camera = kind in (FOCUS, EXPOSURE) or len(sources) > 2
     touched = how.align != "off" or how.resize_second or (how.deghost != "off" and one_camera)
     if len(sources) > 2 and not touched:
@@ -137,7 +138,11 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Seq
     counts = image.read_counts(images[1]) if pair or how.limits or is_thermal(images, kind) else None
     limits = None if counts is None else how.limits or thermal.used(counts)
     pictures = [as_given(images[0], None), as_given(images[1], limits)]
-    pictures = _steadied(pictures, before, limits, kind) if before else pictures
+    facts = {} if limits is None else {"stretched": str(limits)}
+    old = _before(before, limits, kind) if before else []
+    if old and (how.steady == "on" or steady.alike(pictures[0], old[0]) > steady.STILL):
+        pictures = [steady.steadied(*both) for both in zip(pictures, old, strict=True)]
+        facts["steadied"] = "by the frame before"
     notes = [] if limits is None else [thermal.told(counts, limits, unit="degrees" if degrees else "counts")]
     if counts is None and how.limits:
         notes.append("image 2 is no grey picture of more than 8 bits, so it is not stretched")
@@ -146,17 +151,15 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Seq
             notes.append(f"image {number} uses {share:.1%} of its range, so little of it may be seen")
             if image.read_counts(images[number - 1]) is not None:
                 notes[-1] += "; counts of a thermal camera are stretched as image 2, with --task ivif"
-    facts = {} if limits is None else {"stretched": str(limits)}
     return [Source(given=picture) for picture in pictures], notes, facts
 
 
-def _steadied(pictures: list[Picture], before: Sequence, limits: thermal.Range | None, kind: str | None):
-    """A pair with less noise, see steady.py."""
+def _before(frame: Sequence, limits: thermal.Range | None, kind: str | None) -> list[Picture]:
+    """The frame before, as this one is read; empty where it cannot be."""
     with contextlib.suppress(ValueError, OSError):
-        first, second = _planes(before, kind)
-        old = as_given(first, None), as_given(second, limits)
-        return [steady.steadied(*both) for both in zip(pictures, old, strict=True)]
-    return pictures
+        first, second = _planes(frame, kind)
+        return [as_given(first, None), as_given(second, limits)]
+    return []
 
 
 def _sized(sources: Sequence[Source], first: Picture, how: Preparation) -> list[Source]:

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from ditfuse_jax.inference import frames
-from ditfuse_jax.inference.jobs import Job
+from ditfuse_jax.inference.jobs import Job, in_sequence
 from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.task import request
 from drawn import draw, infrared
@@ -49,7 +49,7 @@ def noisy(seed, scene):
     return np.clip(scene + rng.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
 
 
-def test_a_camera_that_stands_still_is_known_by_its_first_two_frames(tmp_path):
+def test_a_camera_that_stands_still_is_told_of(tmp_path):
     said = []
 
     def tell(*visible):
@@ -60,10 +60,23 @@ def test_a_camera_that_stands_still_is_known_by_its_first_two_frames(tmp_path):
 
     (line,) = tell(noisy(0, draw()), noisy(1, draw()))
     assert "the first two differ by noise alone in " in line
-    assert "--steady" in line
+    assert "--steady off" in line
     assert tell(draw(), draw()) == []  # equal frames do not flicker
     assert tell(noisy(0, draw()), noisy(1, draw(5))) == []  # another scene
-    assert tell(noisy(0, draw()), noisy(1, draw())[:200]) == []
     assert tell(noisy(0, draw())) == []
     three = Job((tmp_path / "v0.png",) * 3, PLAIN, tmp_path / "o.png")
-    assert frames.alike([three, three]) == 0
+    frames.told([three, three], said.append)
+    assert said == []
+
+
+def test_decoded_frames_are_steady_by_themselves():
+    for asked, strength, steady in (("auto", 1, "auto"), ("auto", 0, "off"), ("on", 0, "on")):
+        assert frames.settled([], Preparation(steady=asked), strength).steady == steady
+
+
+def test_equal_frames_have_the_same_before_them(tmp_path):
+    made = [job(tmp_path, str(n), noisy(seed, draw()), draw()) for n, seed in enumerate((0, 1, 1, 2))]
+    before = [each.before for each in in_sequence(made)]
+    assert before == [None, made[0].images, made[0].images, made[2].images]
+    made[2].images[0].unlink()
+    assert in_sequence(made)[2].before == made[1].images  # it fails by itself

@@ -207,9 +207,10 @@ def test_one_radiometric_jpeg_is_a_pair_of_a_photograph_and_degrees(tmp_path):
 
 def test_steady_frames_are_of_pairs():
     with pytest.raises(ValueError, match="steady is for frames of two pictures, not 3"):
-        prepare.prepare([draw()] * 3, kind=FOCUS, how=Preparation(steady=True))
+        prepare.prepare([draw()] * 3, kind=FOCUS, how=Preparation(steady="on"))
+    assert len(prepare.prepare([draw()] * 3, kind=FOCUS, how=Preparation(steady="auto"))) == 3
     bad = ("nowhere.png", draw())  # left to the error of its own row
-    ready = prepare.prepare((draw(), draw()), kind=INFRARED, how=Preparation(steady=True), before=bad)
+    ready = prepare.prepare((draw(), draw()), kind=INFRARED, how=Preparation(steady="on"), before=bad)
     np.testing.assert_array_equal(ready[0].pixels, draw())
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ditfuse_jax.image import Picture
-from ditfuse_jax.inference.steady import steadied, still
+from ditfuse_jax.inference.steady import STILL, alike, steadied, still
 from drawn import draw
 
 SCENE = draw(size=(96, 128))
@@ -47,3 +47,12 @@ def test_frames_that_are_not_alike_are_left():
     one = noisy(0)
     for other in (Picture(one.pixels[:80]), noisy(1, 16)):
         assert steadied(one, other) is one
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_camera_that_stands_still_is_known(bits):
+    assert alike(noisy(1, bits), noisy(0, bits)) > 0.9
+    assert alike(noisy(0, bits), noisy(0, bits)) == 0  # no noise
+    assert alike(noisy(1, bits), Picture(np.roll(noisy(0, bits).pixels, 24, axis=1))) < STILL  # it turns
+    assert alike(noisy(1, bits), Picture(noisy(0, bits).pixels[:80])) == 0
+    assert alike(noisy(1), noisy(0, 16)) == 0

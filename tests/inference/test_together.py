@@ -229,7 +229,7 @@ def test_frames_in_batches_are_as_steady(model, tmp_path):
         still = image.read(pairs / "image2" / "a.png")  # the second camera sees noise alone
         noise = np.random.default_rng([*stem.encode()]).integers(0, 4, still.shape).astype(np.uint8)
         image.write(pairs / "image2" / f"{stem}.png", still // 2 + noise, metadata={}, overwrite=True)
-    how = {"seed": 3, "watch": lines.SILENT, "go_on": False, "how": Preparation(steady=True)}
+    how = {"seed": 3, "watch": lines.SILENT, "go_on": False, "how": Preparation(steady="on")}
     for most in (1, 3):
         found, _ = jobs.folder_jobs([pairs], PROMPT, tmp_path / f"out{most}")
         making.run(model, jobs.in_sequence(found), model.settings(**OPTIONS), batch=most, **how)
