@@ -96,7 +96,8 @@ def main():
     state = training.new_state(params, config, mesh)
     batch = put_batch(runs.batch(), runs.ROWS, mesh)
     stop = put_batch(np.zeros(runs.ROWS, bool), runs.ROWS, mesh)
-    program = training.train_step.lower(state, frozen, batch, stop, config=config).compile().as_text()
+    program = training.step_program(training.PORTABLE).lower(state, frozen, batch, stop, config=config)
+    program = program.compile().as_text()
     layers = {n: x for n, x in (params | frozen.model).items() if re.fullmatch(r"layers\..*kernel", n)}
     print(
         json.dumps(

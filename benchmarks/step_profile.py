@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of the demo model's training step goes: `configs/demo.py` at 128 px, without the VAE.
+"""Where the time of a training step goes, without the VAE.
 
-    python benchmarks/step_profile.py [--steps 3]
+    python benchmarks/step_profile.py [--steps 3]                  # configs/demo.py at 128 px
+    python benchmarks/step_profile.py --mode lora --dtype bfloat16  # 192 M weights, as benchmarks/training.py
 
 From XLA's own profile: each moment goes in equal parts to what runs in it, by the parts that the code names.
 """
@@ -16,10 +17,15 @@ from pathlib import Path
 import jax
 import training_step
 
+import training
+
 # What XLA calls an operation -> what it is; the first that fits.
 GROUPS = (
     ("attention", r"attention"),
-    ("products of linear layers", r"dot_general|->"),
+    ("products of linear layers", r"ti,io->to|io,ti->ot"),
+    ("their gradients of inputs", r"->ti|->it"),
+    ("their gradients of kernels", r"->io|->oi"),
+    ("other products", r"dot_general|->"),
     ("rest of the model, forward and backward", r"jvp"),
     ("optimizer and inputs", r"\S"),
     ("what XLA added, without a name in our code", r""),
@@ -76,8 +82,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--mode", choices=("lora", "full"), help="of the model of 192 M weights")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="likewise")
+    parser.add_argument("--operations", type=int, default=0, help="also the slowest ones, so many")
     args = parser.parse_args()
-    step = training_step.demo_side("draws")
+    step = training.side("here", args.mode, args.dtype, 1) if args.mode else training_step.demo_side("draws")
     hlo = step.step.lower(step.params, step.opt_state, step.frozen, step.inputs).compile().as_text()
     step()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,10 +95,16 @@ def main():
             for _ in range(args.steps):
                 step()
         whole = (time.perf_counter() - start) / args.steps
-        spent = shares(intervals(Path(folder)), operation_names(hlo))
+        events, names = intervals(Path(folder)), operation_names(hlo)
+    spent = shares(events, names)
     print(f"{whole:.3f} s a step under the profiler")
     for name, seconds in spent.most_common():
         print(f"  {seconds / args.steps:6.3f} s  {seconds / sum(spent.values()):4.0%}  {name}")
+    alone = collections.Counter()
+    for name, start, end in events:
+        alone[name] += (end - start) / args.steps
+    for name, seconds in alone.most_common(args.operations):
+        print(f"  {seconds:6.3f} s  {name}  {names.get(name, '')}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from training_step import RANK, RATE, TEXT, Here, Inputs, demo_side, make_inputs
 from ditfuse_jax.config import LoraConfig
 from ditfuse_jax.models.mask import attention_mask
 from ditfuse_jax.ops.speed import product_speed
+from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.training import flops
 
 WARM_UP = 1  # steps of each side that are not counted
@@ -95,14 +96,15 @@ class PyTorch:
         return float(loss.detach())
 
 
-def side(name: str, mode: str, dtype: str, rows: int) -> "Here | PyTorch":
+def side(name: str, mode: str, dtype: str, rows: int, tuning: Tuning | None = None) -> "Here | PyTorch":
+    """tuning: of our side, default: as on one device of this machine."""
     state = build()
     lora = LoraConfig(rank=RANK, alpha=float(RANK)) if mode == "lora" else None
     cfg, inputs = dataclasses.replace(CONFIG, lora=lora), make_inputs(rows, SIDE, CONFIG.latent_channels)
     if name == "torch":
         return PyTorch(state, inputs, dtype, mode == "lora")
     base = {".".join(map(str, path)): np.asarray(x[...]) for path, x in nnx.to_flat_state(state)}
-    return Here(cfg, base, inputs, dtype)
+    return Here(cfg, base, inputs, dtype, tuning)
 
 
 def serve(name: str, mode: str, dtype: str, rows: int) -> None:

@@ -82,7 +82,9 @@ class Here:
         self.tx = optimizer(OptimConfig(learning_rate=RATE), 1000)
         self.opt_state = jax.jit(self.tx.init)(self.params)
         self.step = jax.jit(
-            functools.partial(_step, cfg=self.cfg, tx=self.tx, tuning=tuning), donate_argnums=(0, 1)
+            functools.partial(_step, cfg=self.cfg, tx=self.tx, tuning=tuning),
+            donate_argnums=(0, 1),
+            **tuning.jit_options(),
         )
 
     def __call__(self) -> float:

@@ -5,9 +5,9 @@
 
 All on one device, forward and backward, the two of a pair in turns in one process. Printed are the medians of
 wall-clock and of processor time, without over with: over 1 is a gain. The program is attention alone, in the
-shapes of the training step of configs/demo.py at 128 px. For `hoists` it is the memory of a prefix of the
-192 M model in bfloat16, for `flags` the LoRA step of that model in float32, in two processes, with the XLA
-flags of train.py and without.
+shapes of the training step of configs/demo.py at 128 px. For `hoists` it is the LoRA step of the 192 M model
+in bfloat16, and the memory of that model's prefix; for `flags` the LoRA step in float32, in two processes,
+with the XLA flags of train.py and without.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from flax import nnx
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.attention import attention
 from ditfuse_jax.ops.tuning import PORTABLE, Tuning
-from training import Process
+from training import Process, side
 
 ROWS, PREFIX, SUFFIX, HEADS, HEAD_DIM = 16, 208, 65, 4, 64  # configs/demo.py at 128 px, one draw a row
 
@@ -87,6 +87,12 @@ def tell(name: str, with_: np.ndarray, without: np.ndarray) -> None:
     )
 
 
+def hoisting_pair() -> tuple[Callable, Callable]:
+    """The LoRA step of the 192 M model in bfloat16 without hoisting, and with."""
+    both = here(), dataclasses.replace(here(), hoists=PORTABLE.hoists)
+    return tuple(side("here", "lora", "bfloat16", 1, tuning) for tuning in both)
+
+
 def memory_of_hoisting() -> None:
     """Bytes above the weights that the prefix of three branches needs, with bfloat16 weights."""
     cfg, found = forward.model_config("bfloat16"), []
@@ -114,6 +120,7 @@ def main() -> None:
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {here()}")
     for name in args.only:
         if name == "hoists":
+            compare(name, hoisting_pair(), args.rounds)
             memory_of_hoisting()
         elif name == "flags":
             compare_flags(args.rounds)

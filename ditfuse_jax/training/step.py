@@ -98,17 +98,26 @@ def cropped(key: jax.Array, batch, side: int):
     return batch._replace(sources=sources, target=target)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "tuning"), donate_argnames="state")
-@exact_products
 def train_step(
     state: TrainState, frozen: Frozen, batch, stop, *, config: TrainConfig, tuning: Tuning = PORTABLE
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step on a batch of B rows.
+    """One optimizer step on a batch of B rows, compiled; the memory of `state` goes to the new one.
 
     Args:
       batch: a `Batch` on the mesh. stop: bool [rows holders], true where a process was asked to stop.
     Gradients exist only for state.params.
     """
+    return step_program(tuning)(state, frozen, batch, stop, config=config)
+
+
+@functools.cache
+def step_program(tuning: Tuning):
+    """The `jax.jit` behind `train_step`."""
+    step = exact_products(functools.partial(_train_step, tuning=tuning))
+    return jax.jit(step, static_argnames="config", donate_argnames="state", **tuning.jit_options())
+
+
+def _train_step(state, frozen, batch, stop, *, config, tuning) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     batch, drawn = step_input(key, batch, config)
     losses, grads = accumulate(state.params, frozen, batch, drawn, config, tuning)

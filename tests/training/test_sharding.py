@@ -110,7 +110,12 @@ def test_a_lora_step_over_data_sends_only_adapter_gradients_and_scalars(monkeypa
 
     config = runs.config(lora=True)
     state, frozen, rows, stop = inputs(config, make_mesh(parse_mesh("8")))
-    program = training.train_step.lower(state, frozen, rows, stop, config=config).compile().as_text()
+    program = (
+        training.step_program(training.PORTABLE)
+        .lower(state, frozen, rows, stop, config=config)
+        .compile()
+        .as_text()
+    )
     sent = collectives.sent(program)  # bytes; a loop's as often as it turns
     adapter = sum(leaf.nbytes for leaf in state.params.values())
     scalars = sum(sent.values()) - adapter
