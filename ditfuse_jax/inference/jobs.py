@@ -81,7 +81,8 @@ def in_sequence(jobs: Sequence[Job]) -> list[Job]:
 def _equal(files: Sequence[Path], others: Sequence[Path]) -> bool:
     """Whether they hold the same; a file that cannot be read is left to the error of its own row."""
     with contextlib.suppress(OSError):
-        return all(filecmp.cmp(*pair, shallow=False) for pair in zip(files, others, strict=True))
+        pairs = zip(files, others, strict=False)
+        return len(files) == len(others) and all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
     return False
 
 

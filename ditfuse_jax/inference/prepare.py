@@ -139,8 +139,7 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Seq
     limits = None if counts is None else how.limits or thermal.used(counts)
     pictures = [as_given(images[0], None), as_given(images[1], limits)]
     facts = {} if limits is None else {"stretched": str(limits)}
-    old = _before(before, limits, kind) if before else []
-    if old and (how.steady == "on" or steady.alike(pictures[0], old[0]) > steady.STILL):
+    if before and (old := _before(before, pictures[0], how, limits, kind)):
         pictures = [steady.steadied(*both) for both in zip(pictures, old, strict=True)]
         facts["steadied"] = "by the frame before"
     notes = [] if limits is None else [thermal.told(counts, limits, unit="degrees" if degrees else "counts")]
@@ -154,11 +153,15 @@ def _stretched(images: Sequence, kind: str | None, how: Preparation, before: Seq
     return [Source(given=picture) for picture in pictures], notes, facts
 
 
-def _before(frame: Sequence, limits: thermal.Range | None, kind: str | None) -> list[Picture]:
-    """The frame before, as this one is read; empty where it cannot be."""
+def _before(frame: Sequence, now: Picture, how: Preparation, limits, kind: str | None) -> list[Picture]:
+    """The frame before that whose image 1 is `now`, read likewise; empty where it cannot be read or, with
+    auto, differs by more than noise.
+    """
     with contextlib.suppress(ValueError, OSError):
         first, second = _planes(frame, kind)
-        return [as_given(first, None), as_given(second, limits)]
+        old = as_given(first, None)
+        if how.steady == "on" or steady.alike(now, old) > steady.STILL:
+            return [old, as_given(second, limits)]
     return []
 
 

@@ -78,5 +78,7 @@ def test_equal_frames_have_the_same_before_them(tmp_path):
     made = [job(tmp_path, str(n), noisy(seed, draw()), draw()) for n, seed in enumerate((0, 1, 1, 2))]
     before = [each.before for each in in_sequence(made)]
     assert before == [None, made[0].images, made[0].images, made[2].images]
+    made[1] = made[1]._replace(images=made[1].images[:1])
+    assert in_sequence(made)[2].before == made[1].images  # of another number
     made[2].images[0].unlink()
     assert in_sequence(made)[2].before == made[1].images  # it fails by itself
