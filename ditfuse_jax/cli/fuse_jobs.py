@@ -83,7 +83,7 @@ def folder_jobs(flags: argparse.Namespace, words: dict):
     prompt, form = request(flags.prompt, **words), flags.format or "auto"
     form = "png" if form == "auto" and flags.bits == "16" else form
     found, lonely = jobs.folder_jobs(folders_of(flags), prompt, flags.out or Path("fused"), form=form)
-    found = jobs.in_sequence(found)
+    found = found if flags.steady == "off" else jobs.in_sequence(found)
     found = with_temperatures(with_masks(found, flags.mask), flags.temperatures)
     return (flags.shard.of(found), flags.shard.of(lonely)) if flags.shard else (found, lonely)
 

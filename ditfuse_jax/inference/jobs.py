@@ -2,9 +2,10 @@
 """Pictures to make from files: which pairs and prompts, in what order, what may be written, what is left."""
 
 import contextlib
-import filecmp
+import hashlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -68,22 +69,33 @@ def folder_jobs(
 
 
 def in_sequence(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs of frames in order, each with the images of the one before that is another one: equal frames
-    have the same before them, so their results are equal.
+    """The jobs of frames in order, each with the images of the one before; equal frames all have those before
+    the first of them, so that their results are equal.
     """
-    made, before = [], None
-    for last, job in zip([None, *jobs], jobs, strict=False):
-        before = last.images if last and not _equal(last.images, job.images) else before
-        made.append(job._replace(before=before))
+    sizes = [_sizes(job.images) for job in jobs]
+    often = Counter(sizes)
+    made, first, before = [], {}, None
+    for job, size in zip(jobs, sizes, strict=True):
+        known = _digests(job.images) if often[size] > 1 else job.images
+        made.append(job._replace(before=first.setdefault(known, before)))
+        before = job.images
     return made
 
 
-def _equal(files: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Whether they hold the same; a file that cannot be read is left to the error of its own row."""
-    with contextlib.suppress(OSError):
-        pairs = zip(files, others, strict=False)
-        return len(files) == len(others) and all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
-    return False
+def _sizes(files: Sequence[Path]) -> tuple:
+    """Bytes of each; the files themselves where one cannot be read, which is left to the error of its row."""
+    try:
+        return tuple(file.stat().st_size for file in files)
+    except OSError:
+        return tuple(files)
+
+
+def _digests(files: Sequence[Path]) -> tuple:
+    """What each holds, likewise."""
+    try:
+        return tuple(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    except OSError:
+        return tuple(files)
 
 
 def _suffix(first: Path | None, form: str) -> str:

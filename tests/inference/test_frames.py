@@ -75,10 +75,12 @@ def test_decoded_frames_are_steady_by_themselves():
 
 
 def test_equal_frames_have_the_same_before_them(tmp_path):
-    made = [job(tmp_path, str(n), noisy(seed, draw()), draw()) for n, seed in enumerate((0, 1, 1, 2))]
+    made = [job(tmp_path, str(n), noisy(seed, draw()), draw()) for n, seed in enumerate((0, 1, 1, 2, 1, 0))]
     before = [each.before for each in in_sequence(made)]
-    assert before == [None, made[0].images, made[0].images, made[2].images]
-    made[1] = made[1]._replace(images=made[1].images[:1])
-    assert in_sequence(made)[2].before == made[1].images  # of another number
-    made[2].images[0].unlink()
-    assert in_sequence(made)[2].before == made[1].images  # it fails by itself
+    first = made[0].images
+    assert before == [None, first, first, made[2].images, first, None]
+    made[1].images[0].unlink()  # fails by itself
+    after = [each.before for each in in_sequence(made)]
+    assert after == [None, first, made[1].images, made[2].images, made[1].images, None]
+    made[4] = made[4]._replace(images=made[4].images[:1])  # of another number
+    assert in_sequence(made)[4].before == made[3].images
