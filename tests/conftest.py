@@ -97,6 +97,18 @@ def folder(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def small_blocks():
+    """For small pictures: a block with its halo is 484 pixels, here 356."""
+    from ditfuse_jax import fidelity
+    from ditfuse_jax.inference import native
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "BLOCK", 128)
+        patch.setattr(native, "SIDE", 128 + 2 * fidelity.HALO)
+        yield
+
+
 @pytest.fixture
 def data_root() -> Path:
     """../shared/data or $DITFUSE_DATA; skips without."""

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from conftest import FLAGS, GIVEN, PATIENCE, PROGRAMS, SIMPLE
+from ditfuse_jax.checkpoints.folder import VAE_FILE, VAE_FORMAT, write_vae_config
+from ditfuse_jax.checkpoints.safetensors import save_tensors
 from ditfuse_jax.config import LoraConfig, TransformerConfig, VAEConfig
 from ditfuse_jax.data.config import Bucket, MixtureConfig, SourceConfig
 from ditfuse_jax.data.loader import Batch
@@ -136,16 +138,26 @@ config = TrainConfig(
     name="tiny", model=TransformerConfig.tiny(num_layers=1), vae=VAEConfig.tiny(scaling_factor=1.0),
     mixture=MixtureConfig(sources=(SourceConfig(name="m3", path="photos"),), text_dropout=0.2,
                           condition_dropout=0.2, buckets=(Bucket(height=32, width=32),), max_text_tokens=224),
-    steps=24, batch_size=8, optim=OptimConfig(learning_rate=1e-3, ema_decay=0.9), log_every=1, save_every=2,
-    tokenizer="TOKENIZER",
+    steps=24, batch_size=4, optim=OptimConfig(learning_rate=1e-3, ema_decay=0.9), log_every=1, save_every=2,
+    tokenizer="TOKENIZER", init_vae="AUTOENCODER",
 )
 """
 
 
 def write_run(folder: Path, tokenizer: Path) -> Path:
-    path = folder / "tiny.py"
-    path.write_text(RUN.replace("TOKENIZER", str(tokenizer)))
+    path, autoencoder = folder / "tiny.py", write_autoencoder(folder / "autoencoder")
+    path.write_text(RUN.replace("TOKENIZER", str(tokenizer)).replace("AUTOENCODER", str(autoencoder)))
     return path
+
+
+def write_autoencoder(folder: Path) -> Path:
+    """Random weights in a file: a run that makes its own compiles longer for them than for its step."""
+    folder.mkdir()
+    settings = config()
+    values = {name: some(name, leaf) for name, leaf in shapes(settings)[1].vae.items()}
+    save_tensors(folder / VAE_FILE, values, {"format": VAE_FORMAT})
+    write_vae_config(folder, settings.vae, {})
+    return folder
 
 
 def environment() -> dict:

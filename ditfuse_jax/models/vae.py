@@ -76,18 +76,33 @@ class GroupNorm(nnx.Module):
         return jnp.broadcast_to(parts.mean(axis=2, keepdims=True), parts.shape).reshape(x.shape)
 
 
-def conv3(channels: int, out: int, *, rngs: nnx.Rngs) -> nnx.Conv:
+class Keys:
+    """Random keys for the layers of one network, in the order in which they ask.
+
+    nnx.Rngs counts in a Variable, and to set one under a trace makes JAX write an error message that nobody
+    reads: two thirds of the time that the shapes of an autoencoder take.
+    """
+
+    def __init__(self, key: jax.Array):
+        self.key, self.count = key, -1
+
+    def params(self) -> jax.Array:
+        self.count += 1
+        return jax.random.fold_in(self.key, self.count)
+
+
+def conv3(channels: int, out: int, *, rngs: Keys) -> nnx.Conv:
     return nnx.Conv(channels, out, (3, 3), padding=((1, 1), (1, 1)), rngs=rngs)
 
 
-def conv1(channels: int, out: int, *, rngs: nnx.Rngs) -> nnx.Conv:
+def conv1(channels: int, out: int, *, rngs: Keys) -> nnx.Conv:
     return nnx.Conv(channels, out, (1, 1), rngs=rngs)
 
 
 class Resnet(nnx.Module):
     """Norm, SiLU, convolution, twice, around a shortcut; [B, H, W, channels] -> [B, H, W, out]."""
 
-    def __init__(self, channels: int, out: int, groups: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, out: int, groups: int, *, rngs: Keys):
         self.norm1 = GroupNorm(channels, groups)
         self.conv1 = conv3(channels, out, rngs=rngs)
         self.norm2 = GroupNorm(out, groups)
@@ -103,7 +118,7 @@ class Resnet(nnx.Module):
 class Attention(nnx.Module):
     """One head over all cells of the grid, around a residual; [B, h, w, C] -> the same shape."""
 
-    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, groups: int, *, rngs: Keys):
         self.norm = GroupNorm(channels, groups)
         self.q = nnx.Linear(channels, channels, rngs=rngs)
         self.k = nnx.Linear(channels, channels, rngs=rngs)
@@ -137,7 +152,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, *, chunk=Q
 class Mid(nnx.Module):
     """The bottom of the encoder and the top of the decoder."""
 
-    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, groups: int, *, rngs: Keys):
         self.resnets = nnx.List([Resnet(channels, channels, groups, rngs=rngs) for _ in range(2)])
         self.attn = Attention(channels, groups, rngs=rngs)
 
@@ -147,7 +162,7 @@ class Mid(nnx.Module):
         return self.resnets[1](x, mask)
 
 
-def resnets(channels: int, out: int, count: int, groups: int, *, rngs: nnx.Rngs) -> nnx.List:
+def resnets(channels: int, out: int, count: int, groups: int, *, rngs: Keys) -> nnx.List:
     """`count` resnets in a row, the first of which changes the width."""
     widths = [channels] + [out] * (count - 1)
     return nnx.List([Resnet(width, out, groups, rngs=rngs) for width in widths])
@@ -156,7 +171,7 @@ def resnets(channels: int, out: int, count: int, groups: int, *, rngs: nnx.Rngs)
 class Down(nnx.Module):
     """Resnets of one resolution, then half the side unless it is the last."""
 
-    def __init__(self, channels: int, out: int, cfg: VAEConfig, *, last: bool, rngs: nnx.Rngs):
+    def __init__(self, channels: int, out: int, cfg: VAEConfig, *, last: bool, rngs: Keys):
         self.resnets = resnets(channels, out, cfg.layers_per_block, cfg.norm_groups, rngs=rngs)
         # The reference pads below and to the right only.
         self.downsample = None if last else nnx.Conv(out, out, (3, 3), 2, padding=((0, 1), (0, 1)), rngs=rngs)
@@ -170,7 +185,7 @@ class Down(nnx.Module):
 class Up(nnx.Module):
     """Resnets of one resolution, one more than in the encoder, then twice the side unless it is the last."""
 
-    def __init__(self, channels: int, out: int, cfg: VAEConfig, *, last: bool, rngs: nnx.Rngs):
+    def __init__(self, channels: int, out: int, cfg: VAEConfig, *, last: bool, rngs: Keys):
         self.resnets = resnets(channels, out, cfg.layers_per_block + 1, cfg.norm_groups, rngs=rngs)
         self.upsample = None if last else conv3(out, out, rngs=rngs)
 
@@ -188,7 +203,7 @@ def nearest(x: jax.Array) -> jax.Array:
 class Encoder(nnx.Module):
     """Pixels [B, H, W, 3] -> mean and log-variance channels [B, h, w, 2C]."""
 
-    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VAEConfig, *, rngs: Keys):
         widths, last = cfg.block_out_channels, len(cfg.block_out_channels) - 1
         self.conv_in = conv3(3, widths[0], rngs=rngs)
         pairs = zip((widths[0], *widths), widths, strict=False)
@@ -208,7 +223,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Code [B, h, w, C] -> pixels [B, H, W, 3]."""
 
-    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VAEConfig, *, rngs: Keys):
         widths, last = cfg.block_out_channels[::-1], len(cfg.block_out_channels) - 1
         self.conv_in = conv3(cfg.latent_channels, widths[0], rngs=rngs)
         self.mid = Mid(widths[0], cfg.norm_groups, rngs=rngs)
@@ -228,11 +243,11 @@ class VAE(nnx.Module):
     """Pixels in [-1, 1] to latents and back. The latent scale is applied here and nowhere else."""
 
     def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
-        self.cfg = cfg
-        self.encoder = Encoder(cfg, rngs=rngs)
-        self.quant = conv1(2 * cfg.latent_channels, 2 * cfg.latent_channels, rngs=rngs)
-        self.post_quant = conv1(cfg.latent_channels, cfg.latent_channels, rngs=rngs)
-        self.decoder = Decoder(cfg, rngs=rngs)
+        self.cfg, keys = cfg, Keys(rngs.params())
+        self.encoder = Encoder(cfg, rngs=keys)
+        self.quant = conv1(2 * cfg.latent_channels, 2 * cfg.latent_channels, rngs=keys)
+        self.post_quant = conv1(cfg.latent_channels, cfg.latent_channels, rngs=keys)
+        self.decoder = Decoder(cfg, rngs=keys)
 
     def moments(self, pixels: jax.Array, size: jax.Array | None = None) -> Moments:
         """Posterior of pixels float32 [B, H, W, 3] in [-1, 1].

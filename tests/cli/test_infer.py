@@ -20,6 +20,8 @@ from ditfuse_jax.inference import jobs as job
 from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.prompt import SOURCES
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 SCRIPT = Path(__file__).parents[2] / "infer.py"
 FAST = ["--no-compile-cache", "--steps", "2", "--guidance", "1", "--image-guidance", "1"]
 

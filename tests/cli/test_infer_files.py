@@ -11,6 +11,8 @@ from ditfuse_jax import image as im
 from ditfuse_jax.cli import fuse as infer
 from ditfuse_jax.cli.fuse_jobs import jobs_of
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 FAST = ["--no-compile-cache", "--steps", "1", "--guidance", "1", "--image-guidance", "1", "--fidelity", "1"]
 
 

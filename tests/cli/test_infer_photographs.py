@@ -14,6 +14,8 @@ from ditfuse_jax.cli.fuse import main
 from ditfuse_jax.inference.fuse import DiTFuse
 from drawn import draw, infrared, moved, movement
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 SIZE = (96, 128)
 HELD = movement(4.0, -2.0, 0.5, SIZE)
 

@@ -118,16 +118,40 @@ def test_a_signal_saves_and_the_same_command_continues(place, uninterrupted, tmp
     assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
 
 
-def test_other_data_is_named_and_a_flag_goes_on_with_it(place, tmp_path):
+@pytest.fixture
+def refused(place, tmp_path, monkeypatch, capsys):
+    """What the command says before it ends. In this process, where os._exit is an exception and the devices
+    stand already: a process of its own takes seconds to start.
+    """
+
+    def leave(code):
+        raise SystemExit(code)
+
+    def refused(*flags, workdir=tmp_path, code=2) -> str:
+        kept = complete_steps(workdir)
+        with pytest.raises(SystemExit) as end:
+            command.main([*map(str, (*place["flags"], "--workdir", workdir, *flags))], prog="train.py")
+        assert end.value.code == code
+        assert complete_steps(workdir) == kept
+        said = "".join(capsys.readouterr())
+        assert said.startswith("train.py: ")
+        assert "Traceback" not in said
+        return said
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(command, "start_devices", lambda args, needed: None)
+    return refused
+
+
+def test_other_data_is_named_and_a_flag_goes_on_with_it(place, refused, tmp_path):
     stopped(place, tmp_path / "run")
     data = shutil.copytree(place["folder"] / "data", tmp_path / "data")
     names = (data / "photos" / "train.txt").read_text().splitlines(keepends=True)
     (data / "photos" / "train.txt").write_text("".join(names[:-1]))
     flags = ("--data", data, "--set", "save_every=1000")
-    code, output = train(place, tmp_path / "run", *flags)
-    assert code == 2, output
-    assert "--accept-changed-data" in output
-    assert "8 items then, 7 now" in output
+    said = refused(*flags, workdir=tmp_path / "run")
+    assert "--accept-changed-data" in said
+    assert "8 items then, 7 now" in said
     code, output = train(place, tmp_path / "run", *flags, "--accept-changed-data")
     assert code == 0, output
     assert "step 24/24" in output
@@ -164,13 +188,11 @@ def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(place, tmp_path):
     assert files(tmp_path / "checkpoints" / str(step)) == kept
 
 
-def test_a_log_that_cannot_be_written_is_one_sentence(place, tmp_path):
+def test_a_log_that_cannot_be_written_is_one_sentence(refused, tmp_path):
     (tmp_path / "log.jsonl").mkdir()
-    code, output = train(place, tmp_path)
-    assert code == 1, output
-    assert "log.jsonl" in output
-    assert "the same command continues" in output
-    assert "Traceback" not in output
+    said = refused(code=1)
+    assert "log.jsonl" in said
+    assert "the same command continues" in said
 
 
 def test_a_loss_that_is_not_a_number_stops_and_names_the_samples(place, tmp_path):
@@ -198,11 +220,11 @@ def test_without_a_config_it_runs_the_smoke_test_on_the_examples(tmp_path):
     assert complete_steps(tmp_path) == [2]
 
 
-def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(place, uninterrupted):
-    code, output = train(place, place["folder"] / "whole", "--set", "seed=1", "--set", "optim.beta2=0.9")
-    assert code == 2, output
-    assert "seed: 0 -> 1" in output
-    assert "optim.beta2: 0.999 -> 0.9" in output
+def test_another_run_in_the_workdir_is_refused_with_the_settings_that_differ(place, refused, uninterrupted):
+    flags = ("--set", "seed=1", "--set", "optim.beta2=0.9")
+    said = refused(*flags, workdir=place["folder"] / "whole")
+    assert "seed: 0 -> 1" in said
+    assert "optim.beta2: 0.999 -> 0.9" in said
 
 
 MISTAKES = (
@@ -220,33 +242,12 @@ MISTAKES = (
 )
 
 
-@pytest.fixture
-def refused(place, tmp_path, monkeypatch, capsys):
-    """What the command says before it ends. In this process, where os._exit is an exception and the devices
-    stand already: a process of its own takes seconds to start.
-    """
-
-    def leave(code):
-        raise SystemExit(code)
-
-    def refused(*flags) -> str:
-        with pytest.raises(SystemExit) as end:
-            command.main([*map(str, place["flags"]), "--workdir", str(tmp_path), *flags])
-        assert end.value.code == 2
-        assert not (tmp_path / "checkpoints").exists()
-        said = "".join(capsys.readouterr())
-        assert len(said.splitlines()) == 1
-        return said
-
-    monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.setattr(command, "start_devices", lambda args, needed: None)
-    return refused
-
-
 @pytest.mark.parametrize(("flags", "message"), MISTAKES)
 def test_mistakes_end_in_one_sentence(refused, flags, message):
     flags = [str(runs.PROJECT / flag) if str(flag).startswith("configs/") else flag for flag in flags]
-    assert message in refused(*flags)
+    said = refused(*flags)
+    assert message in said
+    assert said.count("\n") == 1
 
 
 def test_a_workdir_in_which_another_run_trains_is_refused(refused, tmp_path):

@@ -2,7 +2,6 @@
 """What a run trained, as the folders that infer.py and PyTorch's PEFT load."""
 
 import dataclasses
-import functools
 import json
 
 import jax
@@ -24,30 +23,22 @@ from ditfuse_jax.data.config import Bucket
 from ditfuse_jax.models.lora import merge
 from ditfuse_jax.training import step as training
 from ditfuse_jax.training.config import OptimConfig
-from ditfuse_jax.training.initial import frozen_weights, trained_weights
+from ditfuse_jax.training.initial import frozen_weights
 from ditfuse_jax.training.resume import Checkpoints
 from ditfuse_jax.training.sharding import make_mesh, parse_mesh
 
 
-@functools.cache
-def fresh(config):
-    """Weights of a new run; making them compiles a program each time."""
-    mesh = make_mesh(parse_mesh(""))
-    return trained_weights(config, mesh), frozen_weights(config, mesh)
-
-
 def saved(config, workdir, notes=None):
-    """A run's workdir at step 3: parameters that are not the fresh ones, and an average that differs."""
+    """A run's workdir at step 3: random parameters, and an average that differs."""
     plain = dataclasses.replace(config, init="", optim=OptimConfig(), mixture=runs.config().mixture)
-    params, frozen = fresh(plain)
-    params = {name: x + 0.1 for name, x in params.items()}
+    params, _ = runs.weights(plain)
     state = training.new_state(params, config, make_mesh(parse_mesh("")))
     state = dataclasses.replace(state, ema={name: x + 1 for name, x in state.ema.items()})
     checkpoints = Checkpoints(workdir, keep=1)
     checkpoints.save(state, config, step=3, loss=None, notes=notes or {})
     checkpoints.wait()
     checkpoints.close()
-    return jax.device_get(state), jax.device_get(frozen)
+    return jax.device_get(state)
 
 
 def adapter_run(**optim):
@@ -60,7 +51,7 @@ def adapter_run(**optim):
 
 
 def test_a_trained_adapter_has_the_names_and_shapes_of_peft(tmp_path, caplog):
-    state, _ = saved(adapter_run(), tmp_path / "run")
+    state = saved(adapter_run(), tmp_path / "run")
     assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "ours")]) == 0
     assert "CheckpointManagerOptions" not in caplog.text
     assert convert(["export-lora", str(tmp_path / "ours"), str(tmp_path / "peft")]) == 0
@@ -84,7 +75,7 @@ def test_a_trained_adapter_has_the_names_and_shapes_of_peft(tmp_path, caplog):
 
 
 def test_the_average_is_written_unless_raw_is_asked_for(tmp_path):
-    state, _ = saved(adapter_run(ema_decay=0.9), tmp_path / "run")
+    state = saved(adapter_run(ema_decay=0.9), tmp_path / "run")
     for flags, wanted in (([], state.ema), (["--raw"], state.params)):
         target = tmp_path / f"adapter{len(flags)}"
         assert convert(["from-train", str(tmp_path / "run"), str(target), *flags]) == 0
@@ -94,8 +85,9 @@ def test_the_average_is_written_unless_raw_is_asked_for(tmp_path):
 
 def test_a_merged_adapter_is_a_whole_checkpoint(tmp_path):
     config = adapter_run()
-    state, frozen = saved(config, tmp_path / "run")
+    state = saved(config, tmp_path / "run")
     assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge"]) == 0
+    frozen = jax.device_get(frozen_weights(config, make_mesh(parse_mesh(""))))  # without init: its seed's
     base = {name: value.astype(np.float32) for name, value in frozen.model.items()}
     expected = merge(base, state.params, config.model.lora)
     found = open_tensors(tmp_path / "whole" / weights.MODEL_FILE)
@@ -137,9 +129,9 @@ def as_base(folder, frozen, config, dtype):
 def test_an_adapter_is_merged_into_the_file_of_its_base(tmp_path, stored, asked, written):
     """The run kept its base in bfloat16; what is written is the base's own numbers, rounded once at most."""
     plain = adapter_run()
-    base = as_base(tmp_path / "base", jax.device_get(fresh(plain)[1]), plain, stored)
+    base = as_base(tmp_path / "base", jax.device_get(runs.weights(plain)[1]), plain, stored)
     config = dataclasses.replace(plain, init=str(tmp_path / "base"))
-    state, _ = saved(config, tmp_path / "run")
+    state = saved(config, tmp_path / "run")
     flags = ["--dtype", asked] if asked else []
     assert convert(["from-train", str(tmp_path / "run"), str(tmp_path / "whole"), "--merge", *flags]) == 0
     exact = {name: value.astype(np.float32) for name, value in base.model.items()}

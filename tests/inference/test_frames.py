@@ -9,6 +9,8 @@ from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.task import request
 from drawn import draw, infrared
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 THERMAL, PLAIN = request(task="ivif"), request("keep the warm things")
 FUSION = request(None)
 

@@ -25,6 +25,8 @@ from ditfuse_jax.inference.plan import describe
 from ditfuse_jax.models import padded_vae
 from ditfuse_jax.task import request
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 PROMPT = "Fuse both."
 SHORT = {"steps": 2, "seed": 3}
 

@@ -14,6 +14,8 @@ from ditfuse_jax.inference.timings import Timings
 from ditfuse_jax.task import request
 from drawn import draw
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 FOCUS, EXPOSURE = request(task="mff"), request(task="mef")
 
 

@@ -22,6 +22,8 @@ from ditfuse_jax.models.vae import VAE
 from ditfuse_jax.prompt import render
 from ditfuse_jax.task import request
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = "Fuse both."
 FAST = {"steps": 1, "guidance": 1.0, "image_guidance": 1.0, "seed": 3}

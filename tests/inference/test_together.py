@@ -16,6 +16,8 @@ from ditfuse_jax.inference.plan import describe
 from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.task import request
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 OPTIONS = {"steps": 2, "guidance": 2.0, "image_guidance": 1.6, "fidelity": 1.0}
 FAST = ["--no-compile-cache", "--steps", "2", "--guidance", "1", "--image-guidance", "1", "--fidelity", "1"]
 PROMPT = request(task="mff")

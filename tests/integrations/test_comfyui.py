@@ -14,6 +14,8 @@ from PIL import Image
 
 from runs import PROJECT
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 
 class Tensor(np.ndarray):
     """As much of a torch tensor as the node touches."""

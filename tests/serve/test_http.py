@@ -20,6 +20,8 @@ from starlette.testclient import TestClient  # noqa: E402
 from ditfuse_jax.serve import http  # noqa: E402
 from ditfuse_jax.serve.worker import Full  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
 FAST = {"steps": "2", "guidance": "1", "image_guidance": "1"}
 
 

@@ -2,10 +2,12 @@
 """Training in bfloat16 on CPU: it runs, on one device and on eight, and its losses are those of float32."""
 
 import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,19 +45,27 @@ def test_on_eight_devices(lora):
     np.testing.assert_allclose(found, losses(lora=lora, dtype="float32"), rtol=RTOL)
 
 
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-def test_on_the_only_device(lora):
-    """A program of its own, since the tests have eight; there a layer and its adapter are one product."""
+@pytest.fixture(scope="module")
+def on_one_device():
+    """Losses of both runs, by lora. A program of its own, since the tests have eight devices."""
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-    code = (
-        f"import sys; sys.path[:0] = {paths}; import jax, test_bf16; "
-        "jax.config.update('jax_num_cpu_devices', 1); "
-        f"print(*test_bf16.losses(lora={lora}, dtype='bfloat16'), jax.device_count())"
-    )
+    code = f"import sys; sys.path[:0] = {paths}; import test_bf16; test_bf16.main()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=runs.environment()
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    *found, devices = map(float, done.stdout.split())
+    devices, *found = json.loads(done.stdout.splitlines()[-1])
     assert devices == 1
-    np.testing.assert_allclose(found, losses(lora=lora, dtype="float32"), rtol=RTOL)
+    return found
+
+
+def main() -> None:
+    """What the process of its own does."""
+    jax.config.update("jax_num_cpu_devices", 1)
+    found = [losses(lora=lora, dtype="bfloat16").tolist() for lora in (False, True)]
+    print(json.dumps([jax.device_count(), *found]))
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_on_the_only_device(on_one_device, lora):
+    np.testing.assert_allclose(on_one_device[lora], losses(lora=lora, dtype="float32"), rtol=RTOL)
