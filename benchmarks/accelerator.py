@@ -43,6 +43,7 @@ from ditfuse_jax.data.loader import make_loader  # noqa: E402
 from ditfuse_jax.evaluation.runtime import processor  # noqa: E402
 from ditfuse_jax.inference import cost, sampler  # noqa: E402
 from ditfuse_jax.inference.network import Network  # noqa: E402
+from ditfuse_jax.models import outline  # noqa: E402
 from ditfuse_jax.models.flow import Guidance, branches  # noqa: E402
 from ditfuse_jax.models.omnigen import Transformer  # noqa: E402
 from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
@@ -83,8 +84,7 @@ def weights(cfg: TransformerConfig, device: jax.Device) -> nnx.State:
 
 
 def network(cfg: TransformerConfig, params: nnx.State, tuning: Tuning) -> Network:
-    shapes = nnx.eval_shape(lambda: Transformer(cfg, tuning=tuning, rngs=nnx.Rngs(0)))
-    return Network(nnx.split(shapes)[0], params, tuning)
+    return Network(nnx.split(outline.transformer(cfg, tuning=tuning))[0], params, tuning)
 
 
 def rows(size: Size) -> tuple[sampler.Layout, list[np.ndarray]]:
@@ -260,7 +260,7 @@ def measure(name: str, size: Size, *, only: list[str], batch_size: int, times: i
         "training": lambda: train(size, batch_size, times),
         "loader": lambda: load_batches(size, batch_size, times),
     }
-    count = sum(x.size for x in parameter_shapes(lambda: Transformer(size.model, rngs=nnx.Rngs(0))).values())
+    count = sum(x.size for x in parameter_shapes(outline.transformer(size.model)).values())
     settings = {"size": name, "parameters": count, "side": size.side, "dtype": size.dtype}
     found = {
         "device": machine(),

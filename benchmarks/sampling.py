@@ -35,9 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ditfuse_jax.config import TransformerConfig  # noqa: E402
 from ditfuse_jax.inference import sampler  # noqa: E402
-from ditfuse_jax.models import flow  # noqa: E402
+from ditfuse_jax.models import flow, outline  # noqa: E402
 from ditfuse_jax.models.mask import attention_mask  # noqa: E402
-from ditfuse_jax.models.omnigen import Transformer  # noqa: E402
 from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt, collate, encode, render  # noqa: E402
 
@@ -114,7 +113,7 @@ class PyTorch:
 class Here:
     def __init__(self, params: nnx.State, dtype: str, row: sampler.Row, guidance: flow.Guidance = GUIDANCE):
         tuning = Tuning.choose(jax.default_backend(), 1)
-        model = nnx.eval_shape(lambda: Transformer(_with_dtype(dtype), tuning=tuning, rngs=nnx.Rngs(0)))
+        model = outline.transformer(_with_dtype(dtype), tuning=tuning)
         params = jax.tree.map(lambda a: a.astype(dtype), params)
         self.network = sampler.Network(nnx.split(model)[0], params, tuning)
         self.guidance, self.rows = guidance, sampler.layout([row], flow.branches(guidance), words)

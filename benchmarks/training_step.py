@@ -23,6 +23,7 @@ from flax import nnx  # noqa: E402
 
 from ditfuse_jax.checkpoints.flat import fill, flatten  # noqa: E402
 from ditfuse_jax.config import PATCH, TransformerConfig  # noqa: E402
+from ditfuse_jax.models import outline  # noqa: E402
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify  # noqa: E402
 from ditfuse_jax.ops.tuning import Tuning  # noqa: E402
 from ditfuse_jax.prompt import Prompt  # noqa: E402
@@ -67,7 +68,7 @@ class Here:
     ):
         self.cfg, self.inputs = dataclasses.replace(cfg, dtype=dtype), inputs
         tuning = tuning or Tuning.choose(jax.default_backend(), 1)
-        own = flatten(nnx.eval_shape(lambda: Transformer(self.cfg, rngs=nnx.Rngs(0))))
+        own = flatten(outline.transformer(self.cfg))
         if cfg.lora:
             frozen_dtype = jnp.dtype(dtype)
             self.frozen = {name: jnp.asarray(x, frozen_dtype) for name, x in base.items()}
@@ -94,7 +95,7 @@ class Here:
 
 def _step(params, opt_state, frozen, inputs: Inputs, *, cfg, tx, tuning):
     def objective(params):
-        shapes = nnx.eval_shape(lambda: Transformer(cfg, tuning=tuning, rngs=nnx.Rngs(0)))
+        shapes = outline.transformer(cfg, tuning=tuning)
         model = fill(shapes, params | frozen)
         rows, count, *shape = inputs.sources.shape
         cut = patchify(inputs.sources.reshape(rows * count, *shape))

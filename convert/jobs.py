@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole conversions: published folders to checkpoint folders, and back. Everything streams."""
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from ditfuse_jax.checkpoints.adapter import Adapter, read_adapter
@@ -34,8 +32,7 @@ from ditfuse_jax.config import (
     TransformerConfig,
     VAEConfig,
 )
-from ditfuse_jax.models.omnigen import Transformer
-from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.models import outline
 from ditfuse_jax.text import read_json
 
 from . import engine, omnigen
@@ -187,17 +184,12 @@ def read_model(folder: Path, layout: str, dtype: str | None) -> Component:
     return Component(source, plan, shapes, config, kept)
 
 
-@functools.cache
 def model_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    shapes = parameter_shapes(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-    return {path: leaf.shape for path, leaf in shapes.items()}
+    return {path: leaf.shape for path, leaf in parameter_shapes(outline.transformer(config)).items()}
 
 
-@functools.cache
 def vae_shapes(config: VAEConfig) -> dict[str, tuple[int, ...]]:
-    return {
-        path: leaf.shape for path, leaf in parameter_shapes(lambda: VAE(config, rngs=nnx.Rngs(0))).items()
-    }
+    return {path: leaf.shape for path, leaf in parameter_shapes(outline.vae(config)).items()}
 
 
 def vae_place(folder: Path, named: Path | None) -> Path:

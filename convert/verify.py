@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 import ditfuse_jax
 from ditfuse_jax import image, places
@@ -14,8 +13,7 @@ from ditfuse_jax.checkpoints import folder as weights
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import read_header
 from ditfuse_jax.inference.fuse import DiTFuse
-from ditfuse_jax.models.omnigen import Transformer
-from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.models import outline
 from ditfuse_jax.prompt import check_vocabulary, load_tokenizer
 
 from .jobs import Problems
@@ -30,11 +28,11 @@ def verify(folder: Path, lora: Path | None = None) -> list[str]:
     config, provenance = weights.read_folder(folder)
     problems = Problems()
     networks = (
-        (weights.MODEL_FILE, lambda: Transformer(config.model, rngs=nnx.Rngs(0))),
-        (weights.VAE_FILE, lambda: VAE(config.vae, rngs=nnx.Rngs(0))),
+        (weights.MODEL_FILE, outline.transformer(config.model)),
+        (weights.VAE_FILE, outline.vae(config.vae)),
     )
-    for name, build in networks:
-        problems.of(lambda name=name, build=build: weights.check_file(folder / name, parameter_shapes(build)))
+    for name, net in networks:
+        problems.of(lambda name=name, net=net: weights.check_file(folder / name, parameter_shapes(net)))
     problems.of(lambda: check_vocabulary(load_tokenizer(folder), config.model.vocab_size))
     problems.check()
     device = jax.devices()[0]

@@ -16,6 +16,7 @@ from convert.configs import official_config
 from convert.engine import Rule, layer, linear, plan
 from convert.omnigen import RULES
 from ditfuse_jax.config import TransformerConfig
+from ditfuse_jax.models import outline
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, unpatchify
 from ditfuse_jax.prompt import Prompt
 
@@ -34,7 +35,7 @@ def config_of(checkpoint: str, **changes) -> TransformerConfig:
 
 def abstract(cfg: TransformerConfig):
     """Graph and flat {path: ShapeDtypeStruct} of a model, without memory."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))))
+    graph, state = nnx.split(outline.transformer(cfg))
     return graph, {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules as flat dictionaries {dot path: array}, the names of a checkpoint folder, and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 from flax import nnx
@@ -24,6 +24,6 @@ def fill(module: nnx.Module, params: Mapping[str, jax.Array]) -> nnx.Module:
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
-def parameter_shapes(build: Callable[[], nnx.Module]) -> dict[str, jax.ShapeDtypeStruct]:
-    """{dot path: shape and dtype} of the module that `build()` makes, without making it."""
-    return {name: variable.get_value() for name, variable in flatten(nnx.eval_shape(build)).items()}
+def parameter_shapes(outline: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
+    """{dot path: shape and dtype} of a module that holds shapes alone, see models/outline.py."""
+    return {name: variable.get_value() for name, variable in flatten(outline).items()}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from ditfuse_jax import image
 from ditfuse_jax.bounds import check_seed
@@ -37,8 +36,7 @@ from ditfuse_jax.inference.preparation import Preparation
 from ditfuse_jax.inference.prepare import Prepared
 from ditfuse_jax.inference.results import Fused, finished, tiled, whole
 from ditfuse_jax.inference.timings import Stopwatch
-from ditfuse_jax.models.omnigen import Transformer
-from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.models import outline
 from ditfuse_jax.ops import speed
 from ditfuse_jax.ops.tuning import Tuning
 from ditfuse_jax.prompt import check_vocabulary, kind_of, load_tokenizer, render
@@ -80,14 +78,14 @@ class DiTFuse:
         model = dataclasses.replace(config.model, dtype=dtype, lora=live)
         tuning = Tuning.choose(jax.default_backend(), 1)
         transformer = read_network(
-            lambda: Transformer(model, tuning=tuning, param_dtype=np.dtype(dtype), rngs=nnx.Rngs(0)),
+            outline.transformer(model, tuning=tuning, param_dtype=dtype),
             folder / MODEL_FILE,
             lora=adapter,
         )
         return cls(
             config=dataclasses.replace(config, model=model),
             transformer=transformer._replace(tuning=tuning),
-            vae=read_network(lambda: VAE(config.vae, rngs=nnx.Rngs(0)), folder / VAE_FILE),
+            vae=read_network(outline.vae(config.vae), folder / VAE_FILE),
             # plan and layout ask for the same words, and all prompts for the same negative ones
             tokenizer=functools.lru_cache(maxsize=256)(tokenizer),
             folder=folder,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network ready for compiled programs: read from its file, an adapter merged in, and blamed for NaN."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +23,12 @@ class Network(NamedTuple):
     tuning: Tuning = PORTABLE  # that of the modules in `graph`
 
 
-def read_network(build: Callable[[], nnx.Module], file: Path, *, lora: Adapter | None = None) -> Network:
-    """The module that `build()` would make, with the tensors of `file` in its dtypes.
+def read_network(module: nnx.Module, file: Path, *, lora: Adapter | None = None) -> Network:
+    """`module`, an outline, with the tensors of `file` in its dtypes.
 
     An adapter is merged into them, or lies beside them where the module has live ones.
     """
-    shapes = parameter_shapes(build)
+    shapes = parameter_shapes(module)
     live = {name: leaf for name, leaf in shapes.items() if name.endswith((".lora_a", ".lora_b"))}
     params = load_params(file, {name: leaf for name, leaf in shapes.items() if name not in live})
     if lora is not None and live:
@@ -37,7 +36,7 @@ def read_network(build: Callable[[], nnx.Module], file: Path, *, lora: Adapter |
         params |= {name: jax.numpy.asarray(x) for name, x in lora.tensors.items()}
     elif lora is not None:
         params = merge(params, lora.tensors, lora.lora)
-    return Network(*nnx.split(fill(nnx.eval_shape(build), params)))
+    return Network(*nnx.split(fill(module, params)))
 
 
 def check_finite(result: np.ndarray, params: nnx.State, file: Path) -> None:

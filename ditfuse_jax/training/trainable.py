@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run trains and what it keeps frozen: names, shapes and dtypes, without any memory."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ditfuse_jax.checkpoints.flat import flatten
-from ditfuse_jax.config import TransformerConfig, VAEConfig
+from ditfuse_jax.models import outline
 from ditfuse_jax.models.lora import LoRAParam
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.models.vae import VAE
@@ -28,22 +27,12 @@ class Frozen(NamedTuple):
 
 def transformer(config: TrainConfig, tuning: Tuning = PORTABLE) -> Transformer:
     """The transformer, shapes only."""
-    return nnx.merge(*_transformer(config.model, tuning), copy=True)
+    return outline.transformer(config.model, tuning=tuning)
 
 
 def vae(config: TrainConfig) -> VAE:
     """The autoencoder, shapes only."""
-    return nnx.merge(*_vae(config.vae), copy=True)
-
-
-@functools.lru_cache(maxsize=4)  # half a second each, and asked for several times before the first step
-def _transformer(config: TransformerConfig, tuning: Tuning) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: Transformer(config, tuning=tuning, rngs=nnx.Rngs(0))))
-
-
-@functools.lru_cache(maxsize=4)
-def _vae(config: VAEConfig) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: VAE(config, rngs=nnx.Rngs(0))))
+    return outline.vae(config.vae)
 
 
 def trains(variable: nnx.Variable, config: TrainConfig) -> bool:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from conftest import golden
@@ -23,14 +22,14 @@ from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import open_tensors, save_tensors
 from ditfuse_jax.checkpoints.target import new_folder
 from ditfuse_jax.config import CheckpointConfig, LoraConfig, TransformerConfig, VAEConfig
-from ditfuse_jax.models.omnigen import Transformer
+from ditfuse_jax.models import outline
 
 CONFIG = CheckpointConfig(model=TransformerConfig.tiny(), vae=VAEConfig.tiny())
 KERNEL = "layers.attn.qkv.kernel"
 
 
 def shapes(cfg=CONFIG.model):
-    return parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
+    return parameter_shapes(outline.transformer(cfg))
 
 
 def random_params(wanted, dtype=np.float32, seed=0):

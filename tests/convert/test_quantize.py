@@ -7,7 +7,6 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 import runs
 from conftest import golden
@@ -19,8 +18,7 @@ from ditfuse_jax.checkpoints.adapter import read_adapter
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.checkpoints.safetensors import open_tensors
 from ditfuse_jax.config import DEMO, TransformerConfig, VAEConfig
-from ditfuse_jax.models.omnigen import Transformer
-from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.models import outline
 from ditfuse_jax.training.start import with_folders
 
 ADAPTER = "dit_tiny/lora_all"
@@ -53,8 +51,8 @@ def test_the_command_prints_the_error_of_each_block_and_of_the_latents(converted
 
 def test_the_released_size_is_under_five_gigabytes():
     cfg = TransformerConfig.omnigen_v1(int8=True)
-    model = parameter_shapes(lambda: Transformer(cfg, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
-    vae = parameter_shapes(lambda: VAE(VAEConfig.sdxl(), rngs=nnx.Rngs(0)))
+    model = parameter_shapes(outline.transformer(cfg, param_dtype=jnp.bfloat16))
+    vae = parameter_shapes(outline.vae(VAEConfig.sdxl()))
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in [*model.values(), *vae.values()])
     assert model["layers.mlp.down.kernel"].dtype == jnp.int8
     assert 3.6e9 < size < 5e9

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from conftest import golden
 from convert import engine, omnigen
@@ -15,7 +14,7 @@ from convert.configs import official_config, phi3_config, vae_config
 from convert.vae import vae_rules
 from ditfuse_jax.checkpoints.flat import parameter_shapes
 from ditfuse_jax.config import TransformerConfig, VAEConfig
-from ditfuse_jax.models.omnigen import Transformer
+from ditfuse_jax.models import outline
 
 
 def hollow(shape) -> np.ndarray:
@@ -57,7 +56,7 @@ def official_shapes(cfg: TransformerConfig) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize(("position_table", "count"), [(False, 3_762_072_592), (True, 3_875_318_800)])
 def test_omnigen_v1_maps_one_to_one(position_table, count):
     cfg = TransformerConfig.omnigen_v1(position_table=position_table)
-    model = parameter_shapes(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
+    model = parameter_shapes(outline.transformer(cfg))
     shapes = {path: leaf.shape for path, leaf in model.items()}
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == count
     official = official_shapes(cfg)
@@ -119,5 +118,5 @@ def test_a_target_filled_twice_is_an_error():
 def test_jax_default_device_is_untouched():
     """Converting needs shapes only: no parameters are made on a device."""
     before = len(jax.live_arrays())
-    parameter_shapes(lambda: Transformer(TransformerConfig.omnigen_v1(), rngs=nnx.Rngs(0)))
+    parameter_shapes(outline.transformer(TransformerConfig.omnigen_v1()))
     assert len(jax.live_arrays()) - before < 10

@@ -238,7 +238,7 @@ import dataclasses, re, sys
 import jax, numpy as np
 from flax import nnx
 from ditfuse_jax.inference import fuse
-from ditfuse_jax.models.omnigen import Transformer
+from ditfuse_jax.models import outline
 from ditfuse_jax.inference.sampler import Network
 
 model = fuse.DiTFuse.load(sys.argv[1])
@@ -246,7 +246,7 @@ large = dict(width=1024, mlp_width=2816, num_layers=6, num_heads=16, num_kv_head
 large |= dict(short_factor=(1.0,) * 32, long_factor=(1.0,) * 32)
 if sys.argv[2] == "large":
     config = dataclasses.replace(model.config.model, **large)
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0))))
+    graph, shapes = nnx.split(outline.transformer(config))
     params = jax.tree.map(lambda leaf: jax.numpy.full(leaf.shape, 0.01), shapes)
     config = dataclasses.replace(model.config, model=config)
     model = dataclasses.replace(model, config=config, transformer=Network(graph, params))

@@ -8,6 +8,7 @@ from flax import nnx
 from conftest import golden
 from ditfuse_jax.config import TransformerConfig
 from ditfuse_jax.inference import sampler
+from ditfuse_jax.models import outline
 from ditfuse_jax.models.flow import Guidance, branches
 from ditfuse_jax.models.omnigen import Transformer
 from ditfuse_jax.ops.tuning import Tuning
@@ -145,9 +146,7 @@ def test_float32_is_multiplied_in_full(network, tokenizer):
 
 def test_a_tuned_network_gives_the_same_latents(network, tokenizer):
     tuning = Tuning.choose("cpu", 1)
-    graph, _ = nnx.split(
-        nnx.eval_shape(lambda: Transformer(TransformerConfig.tiny(), tuning=tuning, rngs=nnx.Rngs(0)))
-    )
+    graph, _ = nnx.split(outline.transformer(TransformerConfig.tiny(), tuning=tuning))
     tuned = sampler.Network(graph, network.params, tuning)
     got = run(tuned, tokenizer, [row(8, 12)], [noise(8, 12)])[0]
     np.testing.assert_allclose(got, run(network, tokenizer, [row(8, 12)], [noise(8, 12)])[0], atol=2e-5)

@@ -17,8 +17,7 @@ from ditfuse_jax.inference.fuse import DiTFuse
 from ditfuse_jax.inference.noise import normal
 from ditfuse_jax.inference.plan import describe, tiles_at_once
 from ditfuse_jax.inference.shapes import choose_tiles
-from ditfuse_jax.models import flow
-from ditfuse_jax.models.vae import VAE
+from ditfuse_jax.models import flow, outline
 from ditfuse_jax.prompt import render
 from ditfuse_jax.task import request
 
@@ -188,7 +187,7 @@ def test_released_weights_take_tiles_of_their_largest_shape():
     assert (tiling.tile, len(tiling.corners)) == ((1024, 1024), 20)
     config = CheckpointConfig(model=TransformerConfig.omnigen_v1(), vae=vae, sampling=proposed)
     assert tiles_at_once(config, tiling, flow.BRANCHES) == 1
-    graph, params = nnx.split(nnx.eval_shape(lambda: VAE(vae, rngs=nnx.Rngs(0))))
+    graph, params = nnx.split(outline.vae(vae))
     run, size = codec._programs(), np.array([128, 128], np.int32)
     pixels = run.decode.eval_shape(graph, params, jax.ShapeDtypeStruct((3, 128, 128, 4), np.float32), size)
     assert pixels.shape == (3, 1024, 1024, 3)

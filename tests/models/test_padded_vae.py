@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.config import VAEConfig
-from ditfuse_jax.models import padded_vae
+from ditfuse_jax.models import outline, padded_vae
 from ditfuse_jax.models.vae import VAE
 
 TOLERANCE = 2e-5  # what padding may change at most; sums run in another order
@@ -22,7 +22,7 @@ SIZES = [(8, 8), (3, 7), (9, 20)]  # cells; the first needs no padding
 @pytest.fixture(scope="module")
 def network():
     """Random weights of a trained size, biases too: without them padding would stay zero by itself."""
-    graph, params = nnx.split(nnx.eval_shape(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
+    graph, params = nnx.split(outline.vae(CONFIG))
     rng = np.random.default_rng(0)
 
     def draw(leaf):

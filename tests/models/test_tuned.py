@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from ditfuse_jax.config import LoraConfig, TransformerConfig
+from ditfuse_jax.models import outline
 from ditfuse_jax.models.omnigen import Patches, Transformer, patchify, row_length
 from ditfuse_jax.ops import kernels
 from ditfuse_jax.ops.tuning import Tuning
@@ -70,7 +71,7 @@ def random_state(adapter: bool) -> nnx.State:
 
 def found(adapter: bool, tuning: Tuning, **changes):
     cfg = config(adapter, **changes)
-    graph = nnx.split(nnx.eval_shape(lambda: Transformer(cfg, tuning=tuning, rngs=nnx.Rngs(0))))[0]
+    graph = nnx.split(outline.transformer(cfg, tuning=tuning))[0]
     return run(random_state(adapter), graph)
 
 

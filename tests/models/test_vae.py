@@ -16,6 +16,7 @@ from convert import engine
 from convert.configs import original_vae_config, vae_config
 from convert.vae import SINGLE_FILE, vae_rules
 from ditfuse_jax.config import VAEConfig
+from ditfuse_jax.models import outline
 from ditfuse_jax.models.vae import VAE, attend
 
 TOLERANCE = 5e-5  # of the reference's README, max abs in float32
@@ -41,7 +42,7 @@ def vae(case) -> VAE:
 
 
 def shapes(cfg: VAEConfig) -> dict[str, tuple[int, ...]]:
-    abstract = nnx.eval_shape(lambda: VAE(cfg, rngs=nnx.Rngs(0)))
+    abstract = outline.vae(cfg)
     return {".".join(map(str, path)): leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(abstract))}
 
 
@@ -53,7 +54,7 @@ def converted(source: dict, cfg: VAEConfig) -> dict[str, np.ndarray]:
 def built(source: dict, cfg: VAEConfig) -> VAE:
     """The autoencoder with `source` put in by the real rules."""
     params = converted(source, cfg)
-    graph, state = nnx.split(nnx.eval_shape(lambda: VAE(cfg, rngs=nnx.Rngs(0))))
+    graph, state = nnx.split(outline.vae(cfg))
     leaves = [
         (path, leaf.replace(jnp.asarray(params[".".join(map(str, path))])))
         for path, leaf in nnx.to_flat_state(state)
@@ -276,6 +277,6 @@ def test_attention_never_holds_all_scores():
 
 
 def test_a_side_that_does_not_fit_is_named():
-    vae = nnx.eval_shape(lambda: VAE(VAEConfig.tiny(), rngs=nnx.Rngs(0)))
+    vae = outline.vae(VAEConfig.tiny())
     with pytest.raises(ValueError, match="width 20 is not a multiple of 8; pad or crop"):
         vae.moments(jnp.zeros((1, 16, 20, 3)))
