@@ -34,8 +34,7 @@ HALO = (
 )  # pixels that a result depends on, on every side
 
 FOCUS = ("multi-focus",)
-FAR = ("multi-exposure",)
-LIGHT = (*FAR, "multi-modalities")
+LIGHT = ("multi-exposure", "multi-modalities")
 CONTROL = ("light++", "light+", "light-", "light--", "contrast+", "contrast-")
 
 
@@ -71,7 +70,7 @@ def rebuild(
     if kind in FOCUS:
         fit = chosen
     elif kind in LIGHT + CONTROL:
-        fit = gained(result, trips, sources, ridge=gains.FAR_RIDGE if kind in FAR else gains.RIDGE)
+        fit = gained(result, trips, sources, by_contrast=kind in LIGHT)
     else:
         fit = by_evidence(result, chosen, gained(result, trips, sources))
     unexplained = blur(jnp.mean(jnp.square(detail(result - fit.shown, DRAWN)), -1), AROUND)
@@ -86,9 +85,9 @@ def mixed(weight: jax.Array, trips, sources) -> Fit:
     return Fit(*(second + each * (first - second) for first, second in (trips, sources)))
 
 
-def gained(result: jax.Array, trips, sources, *, ridge: float = gains.RIDGE) -> Fit:
+def gained(result: jax.Array, trips, sources, *, by_contrast: bool = False) -> Fit:
     """Gain and offset."""
-    found = gains.fit(result, *trips, ridge=ridge)
+    found = gains.fit(result, *trips, by_contrast=by_contrast)
     return Fit(found.apply(*trips), found.apply(*sources))
 
 
