@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks as outlines: their structure with shapes in the place of weights, found once per config.
 
-Half a second each to find, and asked for several times before the first picture or step.
+To find them a network is built under a trace, and they are asked for several times before the first picture.
 """
 
 import functools
