@@ -48,10 +48,7 @@ config = dataclasses.replace(
     large,
     name="demo_bright",
     mixture=dataclasses.replace(
-        large.mixture,
-        sources=tuple(
-            dataclasses.replace(source, weight=SHARES[source.name]) for source in large.mixture.sources
-        ),
+        large.mixture.weighted(SHARES),
         buckets=tuple(
             Bucket(height=h, width=w, least_height=low_h, least_width=low_w, weight=share, start=start)
             for h, w, low_h, low_w, share, start in BUCKETS

@@ -18,11 +18,7 @@ config = dataclasses.replace(
     large,
     name="demo_end",
     mixture=dataclasses.replace(
-        large.mixture,
-        sources=tuple(
-            dataclasses.replace(source, weight=SHARES.get(source.name, source.weight))
-            for source in large.mixture.sources
-        ),
+        large.mixture.weighted(SHARES),
         scene_stops=(0.0, 3.0),
         seed=4,
     ),

@@ -35,10 +35,7 @@ config = dataclasses.replace(
     large,
     name="demo_tone",
     mixture=dataclasses.replace(
-        large.mixture,
-        sources=tuple(
-            dataclasses.replace(source, weight=SHARES[source.name]) for source in large.mixture.sources
-        ),
+        large.mixture.weighted(SHARES),
         buckets=tuple(
             dataclasses.replace(bucket, weight=SHARE_OF_SMALL)
             if bucket.width == bucket.height == SMALL

@@ -2,6 +2,7 @@
 """Settings of a stream of samples: its sources, sizes and shares; reads no file, needs no OpenCV."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ditfuse_jax import bounds
@@ -196,6 +197,13 @@ class MixtureConfig:
                 "only a shuffled mixture whose sources all have a count says how long its epoch is"
             )
         return epochs * sum(source.count for source in self.sources) // batch_size
+
+    def weighted(self, shares: Mapping[str, float]) -> "MixtureConfig":
+        """The same with other weights of the sources that `shares` names."""
+        sources = (
+            dataclasses.replace(each, weight=shares.get(each.name, each.weight)) for each in self.sources
+        )
+        return dataclasses.replace(self, sources=tuple(sources))
 
     def validation(self, *, phrasings: str = "train") -> "MixtureConfig":
         """The same tasks on held-out files: centred, full buckets, nothing dropped, tags as in training.

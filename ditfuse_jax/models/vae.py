@@ -80,7 +80,7 @@ class Keys:
     """Random keys for the layers of one network, in the order in which they ask.
 
     nnx.Rngs counts in a Variable, and to set one under a trace makes JAX write an error message that nobody
-    reads: two thirds of the time that the shapes of an autoencoder take.
+    reads, each time by a search through the whole trace.
     """
 
     def __init__(self, key: jax.Array):
